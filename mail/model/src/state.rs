@@ -1,0 +1,1 @@
+//! What operations join to (replication.md §3): placeholder until the room is built.

@@ -1,0 +1,3 @@
+//! placeholder
+/// The operating system as an `Fs`.
+pub struct DiskFs;

@@ -1,0 +1,15 @@
+//! The filesystem with the promises that a mail store needs, knowing nothing of mail.
+//!
+//! Every room that stores something is handed an [`Fs`]. [`disk`] is the operating system's; [`sim`] is one in
+//! memory that loses and tears, by seed, whatever was not synced when it crashes. Nothing outside this crate calls
+//! `std::fs`; clippy's `disallowed_methods` holds that wall.
+
+pub mod disk;
+pub mod error;
+pub mod fs;
+pub mod publish;
+pub mod sim;
+
+pub use disk::DiskFs;
+pub use error::{Error, ErrorKind, Result};
+pub use fs::{DirEntry, EntryKind, File, Fs, Metadata, Space};

@@ -80,7 +80,9 @@ pub trait Fs: Send + Sync + 'static {
             Err(error) if !error.is_exists() => return Err(error),
             _ => {}
         }
-        path.parent().filter(|parent| !parent.as_os_str().is_empty()).map_or(Ok(()), |parent| self.sync_dir(parent))
+        path.parent()
+            .filter(|parent| !parent.as_os_str().is_empty())
+            .map_or(Ok(()), |parent| self.sync_dir(parent))
     }
 }
 

@@ -36,7 +36,7 @@ pub trait Format: Send + Sync {
 
     /// Makes the directories agree with these mailboxes: creates, renames, and moves into the hold those that carry
     /// the id of a mailbox which is not wanted. Directories without an id are left alone.
-    fn arrange(&self, wanted: &[(MailboxId, MailboxName)]) -> Result<()>;
+    fn arrange(&self, wanted: &[(MailboxId, MailboxName)], now_unix_s: i64) -> Result<()>;
 
     /// Writes the id into a mailbox directory that had none ([`FoundMailbox::id`]).
     fn adopt(&self, found: &MailboxName, id: MailboxId) -> Result<()>;
@@ -60,17 +60,18 @@ pub trait Format: Send + Sync {
     fn write_flags(&self, mailbox: MailboxId, base: &str, flags: Flags<'_>) -> Result<()>;
 
     /// Takes the bytes out of the mailbox into the hold.
-    fn retire(&self, mailbox: MailboxId, base: &str) -> Result<()>;
+    fn retire(&self, mailbox: MailboxId, base: &str, now_unix_s: i64) -> Result<()>;
 
-    /// Unlinks what has been in the hold since before `before_unix_s`, and stage files older than 36 hours.
-    fn sweep(&self, before_unix_s: i64) -> Result<u64>;
+    /// Unlinks what has been in the hold since before `before_unix_s`; staged bytes of our own, of this epoch or an
+    /// older one, that are no message (`is_live`); other programs' stage files 36 hours older than that.
+    fn sweep(&self, before_unix_s: i64, own: Epoch, is_live: &dyn Fn(&str) -> bool) -> Result<u64>;
 
     /// Opens a message's bytes, wherever they are now.
     fn open(&self, mailbox: MailboxId, base: &str) -> Result<Body>;
 
     /// Looks at a mailbox as other programs may have left it. `None`: nothing can have changed since the last look.
     /// `thorough` looks even if the directories' times say that only our own changes happened.
-    fn observe(&self, mailbox: MailboxId, thorough: bool) -> Result<Option<Observed>>;
+    fn observe(&self, mailbox: MailboxId, now_unix_us: u64, thorough: bool) -> Result<Option<Observed>>;
 
     /// Reads a file that appeared without us: its size, wire size, content and date.
     fn examine(&self, mailbox: MailboxId, base: &str) -> Result<Examined>;

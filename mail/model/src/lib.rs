@@ -10,6 +10,7 @@ pub mod ids;
 pub mod name;
 pub mod op;
 pub mod state;
+pub mod utf7;
 pub mod version;
 pub mod view;
 

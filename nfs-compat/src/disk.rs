@@ -216,6 +216,11 @@ fn open_with(operation: &'static str, path: &Path, options: &OpenOptions) -> Res
     }))
 }
 
+/// Opens the file that a [`DirectoryLock`](crate::lock::DirectoryLock) locks, creating it if it is missing.
+pub(crate) fn open_lock_file(path: &Path) -> io::Result<fs::File> {
+    OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(FILE_MODE).open(path)
+}
+
 fn list(path: &Path) -> io::Result<Vec<DirEntry>> {
     let mut entries = Vec::new();
     for entry in fs::read_dir(path)? {

@@ -7,9 +7,13 @@
 pub mod disk;
 pub mod error;
 pub mod fs;
+pub mod lock;
 pub mod publish;
 pub mod sim;
 
 pub use disk::DiskFs;
 pub use error::{Error, ErrorKind, Result};
 pub use fs::{DirEntry, EntryKind, File, Fs, Metadata, Space};
+pub use lock::{DirectoryLock, LockError};
+pub use publish::{publish, publish_new};
+pub use sim::SimFs;

@@ -76,7 +76,8 @@ impl Body {
         let mut octets = Vec::new();
         loop {
             let ready = &self.converted.ready;
-            let skip = usize::try_from(offset + octets.len() as u64 - self.converted.wire).unwrap_or(usize::MAX);
+            let skip =
+                usize::try_from(offset + octets.len() as u64 - self.converted.wire).unwrap_or(usize::MAX);
             if skip < ready.len() {
                 let take = (length - octets.len()).min(ready.len() - skip);
                 octets.extend_from_slice(&ready[skip..skip + take]);
@@ -97,7 +98,7 @@ impl Body {
         self.converted.stored += count as u64;
         self.converted.wire += self.converted.ready.len() as u64;
         self.converted.ready.clear();
-        self.converted.state.convert(&chunk[..count], &mut self.converted.ready);
+        self.converted.state.push(&chunk[..count], &mut self.converted.ready);
         Ok(true)
     }
 }

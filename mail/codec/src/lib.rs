@@ -3,3 +3,4 @@
 //! A folder or file a protocol. Nothing here panics on input, recurses without bound or holds more than its limits.
 
 pub mod imap;
+pub mod sasl;

@@ -333,4 +333,6 @@ pub enum BadKind {
     TooBig,
     /// `NO [TOOBIG]`: a message that APPEND may not bring (RFC 4469 §4.2).
     MessageTooBig,
+    /// `NO [USEATTR]`: CREATE with a special use that we do not know (RFC 6154 §3).
+    UseAttr,
 }

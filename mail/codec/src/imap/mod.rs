@@ -9,15 +9,23 @@
 //! - A message's octets in APPEND are handed on as they arrive and are never collected here.
 
 pub mod command;
+pub mod command_encode;
 pub mod date;
+pub mod encode;
 pub mod fetch;
+pub mod fetch_encode;
+pub mod framer;
 pub mod mailbox;
+mod parse;
 pub mod response;
 pub mod search;
 pub mod set;
 
 pub use command::{Body, Command, Tag};
+pub use encode::Encoder;
 pub use fetch::{FetchItem, Partial, Section, SectionText};
+pub use fetch_encode::FetchWriter;
+pub use framer::{Decision, Frame, Framer, Limits};
 pub use mailbox::{ListPattern, MailboxError, NameEncoding, WireMailbox};
 pub use response::{Code, Status};
 pub use search::SearchKey;

@@ -156,12 +156,29 @@ mod tests {
     #[test]
     fn a_broken_scram_message_is_refused() {
         for message in [
-            "", "n", "n,", "n,,", "x,,n=a,r=b", "p=,,n=a,r=b", "n,b,n=a,r=b", "n,,m=1,n=a,r=b", "n,,n=,r=b", "n,,n=a",
-            "n,,n=a,r=", "n,,n=a=2c,r=b", "n,,n=a=,r=b", "n,,n=a,r=b c", "n,,n=a\0,r=b", "n,a=,n=a,r=b", "n,,r=b,n=a",
+            "",
+            "n",
+            "n,",
+            "n,,",
+            "x,,n=a,r=b",
+            "p=,,n=a,r=b",
+            "n,b,n=a,r=b",
+            "n,,m=1,n=a,r=b",
+            "n,,n=,r=b",
+            "n,,n=a",
+            "n,,n=a,r=",
+            "n,,n=a=2c,r=b",
+            "n,,n=a=,r=b",
+            "n,,n=a,r=b c",
+            "n,,n=a\0,r=b",
+            "n,a=,n=a,r=b",
+            "n,,r=b,n=a",
         ] {
             assert!(parse_scram_client_first(message.as_bytes()).is_none(), "{message:?}");
         }
-        for message in ["", "c=biws", "c=biws,r=a", "c=biws,r=a,p=%", "c=%,r=a,p=AA==", "r=a,c=biws,p=AA==", ",p=AA=="] {
+        for message in
+            ["", "c=biws", "c=biws,r=a", "c=biws,r=a,p=%", "c=%,r=a,p=AA==", "r=a,c=biws,p=AA==", ",p=AA=="]
+        {
             assert!(parse_scram_client_final(message.as_bytes()).is_none(), "{message:?}");
         }
     }

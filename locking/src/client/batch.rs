@@ -1,0 +1,275 @@
+//! The batcher: merges the witnesses of all accounts into few log entries.
+//!
+//! One task owns the queue. While nothing is under way a witness leaves at once; while something is, those that come
+//! gather for a short window, and leave as one request. A few requests may be under way.
+//!
+//! Invariants
+//! - Requests are begun in the order of submission, and settled in that order.
+//! - A request without an answer is sent again under its id, before anything newer is begun (L-CM3).
+//! - Every ticket gets an answer, be it that there is none.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::Instant;
+
+use super::counters::Counters;
+use super::{boottime, lock};
+use crate::command::{Answer, Command, RECORDS_MAX, Record, Refusal, Request, RequestId};
+use crate::server::{Failure, Pending, Voter, received};
+
+/// How long witnesses gather while a request is under way.
+const WINDOW: Duration = Duration::from_millis(2);
+/// Requests under way at once; far below the answers that the service remembers.
+const DEPTH: usize = 4;
+const _: () = assert!(DEPTH < crate::state::ANSWERS_MAX);
+
+/// Why a change does not count, or is not known to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum WitnessError {
+    /// Our tenure is over. The change does not count and never will.
+    #[error("the epoch is over")]
+    StaleEpoch,
+    /// A newer state of this account is witnessed already: the caller's own order is broken.
+    #[error("the counter would go backwards")]
+    Backwards,
+    /// Nobody answered. Only the next owner can tell (L-CM2).
+    #[error("the result is unknown")]
+    Unknown,
+}
+
+/// The answer to a witness that was handed in.
+#[must_use = "a change counts only when its witness is answered"]
+pub struct Ticket(oneshot::Receiver<Result<(), WitnessError>>);
+
+impl Ticket {
+    pub async fn answer(self) -> Result<(), WitnessError> {
+        self.0.await.unwrap_or(Err(WitnessError::Unknown))
+    }
+
+    /// Waits on this thread. Panics on a thread that drives async tasks.
+    pub fn wait(self) -> Result<(), WitnessError> {
+        self.0.blocking_recv().unwrap_or(Err(WitnessError::Unknown))
+    }
+}
+
+struct Waiting {
+    record: Record,
+    done: oneshot::Sender<Result<(), WitnessError>>,
+}
+
+/// The door to the task.
+pub(super) struct Batcher {
+    queue: Mutex<Option<mpsc::UnboundedSender<Waiting>>>,
+    task: Mutex<Option<tokio::task::JoinHandle<()>>>,
+}
+
+impl Batcher {
+    pub(super) fn start(voter: Arc<Voter>, counters: Arc<Counters>) -> Self {
+        let (sender, queue) = mpsc::unbounded_channel();
+        let work = Work {
+            voter,
+            counters,
+            queue,
+            client: rand::random(),
+            seq: 0,
+            gathered: Vec::new(),
+            leave_at: None,
+            under_way: VecDeque::new(),
+        };
+        Self { queue: Mutex::new(Some(sender)), task: Mutex::new(Some(tokio::spawn(work.run()))) }
+    }
+
+    pub(super) fn submit(&self, record: Record) -> Ticket {
+        let (done, answer) = oneshot::channel();
+        if let Some(queue) = self.queue.lock().unwrap_or_else(PoisonError::into_inner).as_ref() {
+            // If the task is gone, so is `done`, and the ticket says that nobody answered.
+            let _ = queue.send(Waiting { record, done });
+        }
+        Ticket(answer)
+    }
+
+    /// Returns when everything that was handed in has its answer. Nothing is taken afterwards.
+    pub(super) async fn finish(&self) {
+        drop(lock(&self.queue).take());
+        let task = lock(&self.task).take();
+        if let Some(task) = task
+            && task.await.is_err()
+        {
+            tracing::error!("the witness batcher had panicked");
+        }
+    }
+}
+
+struct UnderWay {
+    request: Arc<Request>,
+    done: Vec<oneshot::Sender<Result<(), WitnessError>>>,
+    begun: Duration,
+    /// `None`: it could not be begun.
+    pending: Option<Pending>,
+}
+
+struct Work {
+    voter: Arc<Voter>,
+    counters: Arc<Counters>,
+    queue: mpsc::UnboundedReceiver<Waiting>,
+    client: u64,
+    seq: u64,
+    gathered: Vec<Waiting>,
+    /// When what is gathered leaves, full or not.
+    leave_at: Option<Instant>,
+    under_way: VecDeque<UnderWay>,
+}
+
+/// What the task woke up for.
+enum Event {
+    Settled(Result<Answer, Failure>),
+    Gathered(usize),
+    WindowOver,
+}
+
+impl Work {
+    async fn run(mut self) {
+        let mut open = true;
+        while open || !self.gathered.is_empty() || !self.under_way.is_empty() {
+            if self.should_leave(open) {
+                self.leave().await;
+                continue;
+            }
+            match self.next_event(open).await {
+                Event::Settled(result) => self.settle_front(result).await,
+                Event::Gathered(0) => open = false,
+                Event::Gathered(_) => {
+                    self.leave_at.get_or_insert_with(|| Instant::now() + WINDOW);
+                }
+                Event::WindowOver => self.leave_at = Some(Instant::now()),
+            }
+        }
+    }
+
+    fn should_leave(&self, open: bool) -> bool {
+        let due = self.under_way.is_empty()
+            || self.gathered.len() >= RECORDS_MAX
+            || !open
+            || self.leave_at.is_some_and(|at| at <= Instant::now());
+        !self.gathered.is_empty() && self.under_way.len() < DEPTH && due
+    }
+
+    async fn next_event(&mut self, open: bool) -> Event {
+        let room = RECORDS_MAX - self.gathered.len().min(RECORDS_MAX);
+        let may_leave = self.under_way.len() < DEPTH && !self.gathered.is_empty();
+        let window = self.leave_at.unwrap_or_else(Instant::now);
+        let front = self.under_way.front_mut();
+        let has_front = front.is_some();
+        tokio::select! {
+            biased;
+            result = answer_of(front), if has_front => Event::Settled(result),
+            count = self.queue.recv_many(&mut self.gathered, room), if open && room > 0 => Event::Gathered(count),
+            () = tokio::time::sleep_until(window), if may_leave => Event::WindowOver,
+            // Unreachable while `run` goes on: something is open, gathered or under way.
+            else => Event::WindowOver,
+        }
+    }
+
+    async fn leave(&mut self) {
+        self.leave_at = None;
+        let (records, done) =
+            std::mem::take(&mut self.gathered).into_iter().map(|waiting| (waiting.record, waiting.done)).unzip();
+        self.seq += 1;
+        let id = RequestId { client: self.client, seq: self.seq };
+        let request = Arc::new(Request { id, command: Command::Witness { records } });
+        let begun = boottime();
+        let pending = self.voter.begin(&request).await.ok();
+        self.under_way.push_back(UnderWay { request, done, begun, pending });
+    }
+
+    async fn settle_front(&mut self, result: Result<Answer, Failure>) {
+        let Some(front) = self.under_way.pop_front() else { return };
+        match result {
+            Ok(answer) => self.settle(front, &answer),
+            Err(Failure::Stopped) => self.give_up(front),
+            Err(Failure::Again(error)) => {
+                tracing::warn!(%error, "a witness batch has no answer; sending it again");
+                self.recover(front).await;
+            }
+        }
+    }
+
+    /// Everything under way is brought to an end, in order, before anything newer is begun.
+    async fn recover(&mut self, front: UnderWay) {
+        self.under_way.push_front(front);
+        let mut ended = Vec::new();
+        for mut request in std::mem::take(&mut self.under_way) {
+            let answer = match request.pending.take() {
+                Some(pending) => received(pending.await).ok(),
+                None => None,
+            };
+            ended.push((request, answer));
+        }
+        for (request, answer) in ended {
+            let answer = match answer {
+                Some(answer) => Some(answer),
+                None => self.voter.propose(&request.request).await.ok(),
+            };
+            match answer {
+                Some(answer) => self.settle(request, &answer),
+                None => self.give_up(request),
+            }
+        }
+    }
+
+    fn settle(&self, under_way: UnderWay, answer: &Answer) {
+        let UnderWay { done, begun, .. } = under_way;
+        self.counters.batch(done.len(), boottime().saturating_sub(begun));
+        let Answer::Witnessed { refused } = answer else {
+            tracing::error!(?answer, "unexpected answer to a witness batch");
+            self.counters.unknown(done.len());
+            return;
+        };
+        let mut refused = refused.iter().peekable();
+        for (place, done) in (0u32..).zip(done) {
+            let refusal = refused.next_if(|(refused, _)| *refused == place).map(|(_, refusal)| *refusal);
+            // Whoever asked may have hung up; what is witnessed is witnessed.
+            let _ = done.send(refusal.map_or(Ok(()), |refusal| Err(self.refused(refusal))));
+        }
+    }
+
+    fn refused(&self, refusal: Refusal) -> WitnessError {
+        match refusal {
+            Refusal::StaleEpoch
+            | Refusal::NoSession
+            | Refusal::NotFounded
+            | Refusal::FoundedOtherwise
+            | Refusal::TooMany => {
+                self.counters.stale_epoch();
+                WitnessError::StaleEpoch
+            }
+            Refusal::Backwards => {
+                self.counters.backwards();
+                WitnessError::Backwards
+            }
+            Refusal::TooOld => WitnessError::Unknown,
+        }
+    }
+
+    fn give_up(&self, under_way: UnderWay) {
+        self.counters.unknown(under_way.done.len());
+        for done in under_way.done {
+            let _ = done.send(Err(WitnessError::Unknown));
+        }
+    }
+}
+
+/// The answer to the oldest request. Its receiver stays where it is until it has one, so the wait can be dropped.
+async fn answer_of(front: Option<&mut UnderWay>) -> Result<Answer, Failure> {
+    match front {
+        Some(UnderWay { pending: Some(pending), .. }) => {
+            let result = pending.await;
+            received(result)
+        }
+        Some(UnderWay { pending: None, .. }) => Err(Failure::Stopped),
+        None => std::future::pending().await,
+    }
+}

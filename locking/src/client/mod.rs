@@ -1,0 +1,444 @@
+//! What a node asks of the coordination service: a session, buckets, witnesses.
+//!
+//! Invariants
+//! - An epoch that is handed out was granted to the present session, and is forgotten with it (L-LE3).
+//! - A session whose lease has ended is never used again; a new one takes its place (L-LE2).
+//! - Witnesses go in the order in which they were submitted.
+
+mod batch;
+mod counters;
+
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use model::Epoch;
+use nfs_compat::Fs;
+use nix::time::{ClockId, clock_gettime};
+use tokio::sync::watch;
+
+pub use batch::{Ticket, WitnessError};
+pub use counters::{LATENCY_BOUNDS_US, WitnessCounters};
+
+use batch::Batcher;
+use counters::Counters;
+
+use crate::command::{
+    Answer, BUCKETS, Bucket, Command, NodeId, Record, Refusal, Request, RequestId, Run, SessionId, Subkey, Value,
+    Wanted, Witness,
+};
+use crate::lease::{Lease, Length};
+use crate::raft::log::LogOptions;
+use crate::server::{GroupStatus, NoAnswer, StartError, Voter, VoterOptions};
+
+/// How the service of a node is to be started.
+#[derive(Clone)]
+pub struct Options {
+    /// The node's own directory, which the caller holds the lock of: no other process of this node is alive (L-LE4).
+    pub state_dir: PathBuf,
+    pub fs: Arc<dyn Fs>,
+    pub node_id: u8,
+    pub site: u8,
+    /// Highest incarnation in the superblocks of the volumes; 0 for new ones.
+    pub incarnation_floor: u32,
+    pub lease: Length,
+    pub log: LogOptions,
+    /// Keeps a copy of the applied state in `state_dir`, on the real disk whatever `fs` is.
+    pub local_copy: bool,
+}
+
+impl Options {
+    pub fn new(state_dir: PathBuf, fs: Arc<dyn Fs>, node_id: u8, site: u8, incarnation_floor: u32) -> Self {
+        let (lease, log) = (Length::DEFAULT, LogOptions::default());
+        Self { state_dir, fs, node_id, site, incarnation_floor, lease, log, local_copy: true }
+    }
+}
+
+/// Why a bucket was not granted.
+#[derive(Debug, thiserror::Error)]
+pub enum GrantError {
+    /// Ask its owner.
+    #[error("bucket {0} is held by another node")]
+    HeldElsewhere(Bucket),
+    #[error("refused: {0}")]
+    Refused(Refusal),
+    #[error(transparent)]
+    NoAnswer(#[from] NoAnswer),
+}
+
+/// What is true of the service as this node sees it.
+#[derive(Clone, Debug)]
+pub struct Status {
+    pub node_id: u8,
+    pub site: u8,
+    pub incarnation: u32,
+    pub group: GroupStatus,
+    pub session: SessionId,
+    pub session_live: bool,
+    pub lease_remaining: Duration,
+    /// Buckets that this node knows that it owns.
+    pub buckets: usize,
+    pub witnesses: usize,
+    pub counters: WitnessCounters,
+}
+
+#[derive(Clone, Copy)]
+struct Tenure {
+    session: SessionId,
+    lease: Lease,
+}
+
+struct Inner {
+    voter: Arc<Voter>,
+    node: NodeId,
+    site: u8,
+    incarnation: u32,
+    length: Length,
+    tenure: Mutex<Tenure>,
+    sessions: watch::Sender<SessionId>,
+    /// Epoch of each bucket that the session holds, 0 for none.
+    epochs: Box<[AtomicU64]>,
+    wanted: Mutex<BTreeSet<Bucket>>,
+    /// One request at a time, so that the service's memory of answers always covers the one under way.
+    requests: tokio::sync::Mutex<Requests>,
+    batcher: Batcher,
+    counters: Arc<Counters>,
+    renewing: Mutex<Option<tokio::task::JoinHandle<()>>>,
+}
+
+struct Requests {
+    client: u64,
+    seq: u64,
+}
+
+impl Requests {
+    async fn ask(&mut self, voter: &Voter, command: Command) -> Result<Answer, NoAnswer> {
+        self.seq += 1;
+        let id = RequestId { client: self.client, seq: self.seq };
+        voter.propose(&Arc::new(Request { id, command })).await
+    }
+}
+
+/// The coordination service of this node. Cheap to clone.
+#[derive(Clone)]
+pub struct Locking(Arc<Inner>);
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Time since boot, suspended time included.
+fn boottime() -> Duration {
+    // The call fails only for clocks that do not exist; this one has existed since Linux 2.6.39.
+    clock_gettime(ClockId::CLOCK_BOOTTIME).map_or(Duration::ZERO, Duration::from)
+}
+
+impl Locking {
+    /// Starts the voter of this node and opens a session. On first start it founds the service; its incarnation is
+    /// then one above the floor, and the caller writes it to its superblock before it grants anything.
+    pub async fn start(options: Options) -> Result<Self, StartError> {
+        let voter = Voter::start(VoterOptions {
+            copy: options.local_copy.then(|| options.state_dir.join("applied")),
+            state_dir: options.state_dir,
+            fs: options.fs,
+            log: options.log,
+            node_id: options.node_id,
+            site: options.site,
+            incarnation_floor: options.incarnation_floor,
+        });
+        let voter = Arc::new(voter.await?);
+        let config = voter.reader().read(|state| state.config);
+        let incarnation = config.map_or(0, |config| config.incarnation);
+        let node = NodeId(options.node_id);
+        let mut requests = Requests { client: rand::random(), seq: 0 };
+        let opened = open_session(&voter, &mut requests, node, options.lease).await;
+        let tenure = match opened {
+            Ok(tenure) => tenure,
+            Err(error) => {
+                voter.shutdown().await;
+                return Err(StartError::Raft(error.to_string()));
+            }
+        };
+        let counters = Arc::new(Counters::default());
+        let inner = Arc::new(Inner {
+            batcher: Batcher::start(Arc::clone(&voter), Arc::clone(&counters)),
+            voter,
+            node,
+            site: options.site,
+            incarnation,
+            length: options.lease,
+            sessions: watch::Sender::new(tenure.session),
+            tenure: Mutex::new(tenure),
+            epochs: (0..BUCKETS).map(|_| AtomicU64::new(0)).collect(),
+            wanted: Mutex::new(BTreeSet::new()),
+            requests: tokio::sync::Mutex::new(requests),
+            counters,
+            renewing: Mutex::new(None),
+        });
+        *lock(&inner.renewing) = Some(tokio::spawn(renew(Arc::downgrade(&inner), options.lease)));
+        Ok(Self(inner))
+    }
+
+    /// Upper half of every epoch that is granted.
+    pub fn incarnation(&self) -> u32 {
+        self.0.incarnation
+    }
+
+    pub fn session(&self) -> SessionId {
+        lock(&self.0.tenure).session
+    }
+
+    /// Tells when the session was lost and another took its place: everything known under the old one is to be
+    /// dropped (L-LE2).
+    pub fn sessions(&self) -> watch::Receiver<SessionId> {
+        self.0.sessions.subscribe()
+    }
+
+    /// L-LE1, before a change is started.
+    pub fn may_change(&self) -> bool {
+        lock(&self.0.tenure).lease.may_change(boottime())
+    }
+
+    /// L-LE1, before a read is answered.
+    pub fn may_read(&self) -> bool {
+        lock(&self.0.tenure).lease.may_read(boottime())
+    }
+
+    /// The epoch under which this session holds the bucket, without asking anybody.
+    pub fn held(&self, bucket: Bucket) -> Option<Epoch> {
+        self.0.held(bucket)
+    }
+
+    /// Makes this node the owner of a bucket. One that it holds already is answered as it is.
+    pub async fn grant(&self, bucket: Bucket) -> Result<Epoch, GrantError> {
+        if let Some(epoch) = self.held(bucket) {
+            return Ok(epoch);
+        }
+        lock(&self.0.wanted).insert(bucket);
+        let mut requests = self.0.requests.lock().await;
+        // Whoever had the turn before may have asked for us.
+        if let Some(epoch) = self.held(bucket) {
+            return Ok(epoch);
+        }
+        let mut wanted: Vec<Bucket> = std::mem::take(&mut *lock(&self.0.wanted)).into_iter().collect();
+        if wanted.binary_search(&bucket).is_err() {
+            wanted.push(bucket);
+        }
+        self.ask_for(&mut requests, Wanted::These(wanted)).await?;
+        self.held(bucket).ok_or(GrantError::HeldElsewhere(bucket))
+    }
+
+    /// Makes this node the owner of every bucket that nobody holds. Returns how many it holds then.
+    pub async fn grant_all(&self) -> Result<usize, GrantError> {
+        let mut requests = self.0.requests.lock().await;
+        let runs = self.ask_for(&mut requests, Wanted::AllFree).await?;
+        Ok(runs.iter().map(|run| usize::from(run.last - run.first) + 1).sum())
+    }
+
+    async fn ask_for(&self, requests: &mut Requests, wanted: Wanted) -> Result<Vec<Run>, GrantError> {
+        let session = self.session();
+        match requests.ask(&self.0.voter, Command::Grant { session, wanted }).await? {
+            Answer::Granted(runs) => {
+                let tenure = lock(&self.0.tenure);
+                // A session that was lost meanwhile has nothing.
+                if tenure.session == session {
+                    for run in &runs {
+                        let epochs = &self.0.epochs[usize::from(run.first)..=usize::from(run.last)];
+                        epochs.iter().for_each(|epoch| epoch.store(run.epoch.get(), Ordering::Release));
+                    }
+                }
+                Ok(runs)
+            }
+            Answer::Refused(refusal) => Err(GrantError::Refused(refusal)),
+            other => Err(unexpected(&other).into()),
+        }
+    }
+
+    /// Gives a bucket back. The caller has finished everything that it had begun under its epoch.
+    pub async fn release(&self, bucket: Bucket) -> Result<(), GrantError> {
+        let mut requests = self.0.requests.lock().await;
+        let Some(epoch) = self.held(bucket) else { return Ok(()) };
+        self.0.forget_epoch(bucket, epoch);
+        match requests.ask(&self.0.voter, Command::Release { bucket, epoch }).await? {
+            Answer::Done => Ok(()),
+            Answer::Refused(refusal) => Err(GrantError::Refused(refusal)),
+            other => Err(unexpected(&other).into()),
+        }
+    }
+
+    /// Reads a witness as of now or later (L-SM3). `None`: the account is new.
+    pub async fn read_witness(&self, bucket: Bucket, subkey: &Subkey) -> Result<Option<Witness>, NoAnswer> {
+        self.0.voter.confirm().await?;
+        Ok(self.0.voter.reader().read(|state| state.witness(bucket, subkey).cloned()))
+    }
+
+    /// Removes the witness of an account that is gone for good.
+    pub async fn forget(&self, bucket: Bucket, epoch: Epoch, subkey: Subkey) -> Result<(), WitnessError> {
+        let mut requests = self.0.requests.lock().await;
+        match requests.ask(&self.0.voter, Command::Forget { bucket, epoch, subkey }).await {
+            Ok(Answer::Done) => Ok(()),
+            Ok(Answer::Refused(Refusal::StaleEpoch)) => Err(WitnessError::StaleEpoch),
+            Ok(other) => {
+                tracing::error!(?other, "unexpected answer to forget");
+                Err(WitnessError::Unknown)
+            }
+            Err(_) => Err(WitnessError::Unknown),
+        }
+    }
+
+    /// Hands a witness in, from any thread, without waiting. Witnesses of one account are handed in in order.
+    pub fn submit(&self, record: Record) -> Ticket {
+        self.0.batcher.submit(record)
+    }
+
+    /// Has a change witnessed. `Ok` is the moment from which it counts (L-CM1).
+    pub async fn witness(
+        &self,
+        bucket: Bucket,
+        epoch: Epoch,
+        subkey: Subkey,
+        value: Value,
+        counter: u64,
+    ) -> Result<(), WitnessError> {
+        self.submit(Record { bucket, epoch, subkey, value, counter }).answer().await
+    }
+
+    /// The same for threads that may block. Panics on a thread that drives async tasks.
+    pub fn witness_blocking(
+        &self,
+        bucket: Bucket,
+        epoch: Epoch,
+        subkey: Subkey,
+        value: Value,
+        counter: u64,
+    ) -> Result<(), WitnessError> {
+        self.submit(Record { bucket, epoch, subkey, value, counter }).wait()
+    }
+
+    pub fn status(&self) -> Status {
+        let Tenure { session, lease } = *lock(&self.0.tenure);
+        let reader = self.0.voter.reader();
+        let (session_live, witnesses) = reader.read(|state| (state.is_live(session), state.witness_count()));
+        Status {
+            node_id: self.0.node.0,
+            site: self.0.site,
+            incarnation: self.0.incarnation,
+            group: self.0.voter.status(),
+            session,
+            session_live,
+            lease_remaining: lease.remaining(boottime()),
+            buckets: self.0.epochs.iter().filter(|epoch| epoch.load(Ordering::Relaxed) != 0).count(),
+            witnesses,
+            counters: self.0.counters.read(),
+        }
+    }
+
+    /// The voter below, for tests and for the commands of an operator.
+    pub fn voter(&self) -> &Voter {
+        &self.0.voter
+    }
+
+    /// Returns why, when the service has stopped for good. The process must end then (L-RS1).
+    pub async fn stopped(&self) -> String {
+        self.0.voter.stopped().await
+    }
+
+    /// Waits for the witnesses that were handed in, closes the session and stops the voter.
+    pub async fn shutdown(&self) {
+        let renewing = lock(&self.0.renewing).take();
+        if let Some(renewing) = renewing {
+            renewing.abort();
+        }
+        self.0.batcher.finish().await;
+        let session = self.session();
+        let mut requests = self.0.requests.lock().await;
+        if let Err(error) = requests.ask(&self.0.voter, Command::SessionClose { session }).await {
+            tracing::warn!(%error, %session, "the session was not closed; the next one replaces it");
+        }
+        self.0.voter.shutdown().await;
+    }
+}
+
+impl Inner {
+    fn held(&self, bucket: Bucket) -> Option<Epoch> {
+        match self.epochs[usize::from(bucket)].load(Ordering::Acquire) {
+            0 => None,
+            epoch => Some(Epoch::from_u64(epoch)),
+        }
+    }
+
+    fn forget_epoch(&self, bucket: Bucket, epoch: Epoch) {
+        // Another epoch that has come meanwhile stays.
+        let _ = self.epochs[usize::from(bucket)].compare_exchange(
+            epoch.get(),
+            0,
+            Ordering::AcqRel,
+            Ordering::Acquire,
+        );
+    }
+
+    /// One renewal. It is acknowledged when a quorum agrees who leads, and the session is live in what it agreed on.
+    async fn renew_once(&self) {
+        let sent = boottime();
+        let session = lock(&self.tenure).session;
+        let acknowledged = match self.voter.confirm().await {
+            Ok(()) if self.voter.reader().read(|state| state.is_live(session)) => true,
+            Ok(()) => false,
+            Err(error) => {
+                tracing::warn!(%error, "the lease was not renewed");
+                if lock(&self.tenure).lease.may_read(boottime()) {
+                    return;
+                }
+                false
+            }
+        };
+        if acknowledged && lock(&self.tenure).lease.renewed(sent, boottime()) {
+            return;
+        }
+        tracing::error!(%session, "the session is lost; everything held under it is dropped");
+        self.replace_session().await;
+    }
+
+    /// L-LE2, L-LE3: a lost session is never resumed. Whatever it held must be granted anew, under higher epochs.
+    async fn replace_session(&self) {
+        let mut requests = self.requests.lock().await;
+        match open_session(&self.voter, &mut requests, self.node, self.length).await {
+            Ok(tenure) => {
+                let mut current = lock(&self.tenure);
+                self.epochs.iter().for_each(|epoch| epoch.store(0, Ordering::Release));
+                *current = tenure;
+                self.sessions.send_replace(tenure.session);
+            }
+            Err(error) => tracing::error!(%error, "no new session"),
+        }
+    }
+}
+
+fn unexpected(answer: &Answer) -> NoAnswer {
+    NoAnswer(format!("unexpected answer {answer:?}"))
+}
+
+/// Opens a session in the place of all older ones of this node: whoever calls holds the lock of its directory, so the
+/// processes that had those are dead, or they are this one, which gives them up (L-LE4).
+async fn open_session(
+    voter: &Voter,
+    requests: &mut Requests,
+    node: NodeId,
+    length: Length,
+) -> Result<Tenure, NoAnswer> {
+    let sent = boottime();
+    match requests.ask(voter, Command::SessionOpen { node, replaces_older: true }).await? {
+        Answer::Opened(session) => Ok(Tenure { session, lease: Lease::new(length, sent) }),
+        other => Err(unexpected(&other)),
+    }
+}
+
+async fn renew(inner: std::sync::Weak<Inner>, length: Length) {
+    loop {
+        tokio::time::sleep(length.renew_every()).await;
+        let Some(inner) = inner.upgrade() else { return };
+        inner.renew_once().await;
+    }
+}

@@ -1,0 +1,318 @@
+//! The local copy of the applied state, in sled, so that a restart need not apply everything again.
+//!
+//! Invariants
+//! - It is never the only copy of anything. Whatever is wrong with it, it is moved aside and made again.
+//! - Every round is one batch that holds `last` with all that led to it, then sled's flush, then our own sync of its
+//!   file, because sled does not sync (`dependencies.md`).
+//! - Opened with a hole, it is noticed: each value has a checksum, and all of them together a sum and a count.
+//!
+//! This is the one place beside `nfs-compat` whose files something else writes: sled.
+//!
+//! Keys: `m` the head; `b` page of buckets; `w` bucket, subkey of a witness. Values begin with a crc32 of key and rest.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use model::Epoch;
+use nfs_compat::{DiskFs, EntryKind, Fs};
+use serde::{Deserialize, Serialize};
+
+use super::coding::{self, invalid};
+use super::machine::{Applied, Reader};
+use super::{LogId, StoredMembership};
+use crate::command::{BUCKETS, Bucket, SessionId, Witness};
+use crate::state::{BucketState, Config, Holder, Memory, SHARD_BUCKETS, Session, State, Touched};
+
+/// Buckets in one value, so that values stay small.
+const PAGE_BUCKETS: usize = 64;
+/// How far the copy may lie behind.
+const ROUND_EVERY: Duration = Duration::from_secs(1);
+const CACHE_BYTES: u64 = 8 << 20;
+/// Directories below the copy's own that sled makes.
+const DEPTH_MAX: u32 = 3;
+
+/// What is small and changes often.
+#[derive(Debug, Serialize, Deserialize)]
+struct Head {
+    store: u64,
+    last: Option<LogId>,
+    membership: StoredMembership,
+    config: Option<Config>,
+    sessions: BTreeMap<SessionId, Session>,
+    clients: BTreeMap<u64, Memory>,
+    totals: Totals,
+}
+
+/// Over all values but the head.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+struct Totals {
+    count: u64,
+    sum: u64,
+}
+
+impl Totals {
+    fn add(&mut self, value: &[u8]) {
+        self.count += 1;
+        self.sum = self.sum.wrapping_add(checksum_of(value));
+    }
+
+    fn subtract(&mut self, value: &[u8]) {
+        self.count = self.count.saturating_sub(1);
+        self.sum = self.sum.wrapping_sub(checksum_of(value));
+    }
+}
+
+fn checksum_of(value: &[u8]) -> u64 {
+    value.first_chunk::<4>().map_or(0, |crc| u64::from(u32::from_le_bytes(*crc)))
+}
+
+fn checksum(key: &[u8], rest: &[u8]) -> u32 {
+    let mut crc = crc32fast::Hasher::new();
+    crc.update(key);
+    crc.update(rest);
+    crc.finalize()
+}
+
+fn seal(key: &[u8], rest: &[u8]) -> Vec<u8> {
+    let mut value = checksum(key, rest).to_le_bytes().to_vec();
+    value.extend_from_slice(rest);
+    value
+}
+
+fn unseal<'a>(key: &[u8], value: &'a [u8]) -> io::Result<&'a [u8]> {
+    let (crc, rest) = value.split_first_chunk::<4>().ok_or_else(|| invalid("short value".to_owned()))?;
+    let matches = u32::from_le_bytes(*crc) == checksum(key, rest);
+    matches.then_some(rest).ok_or_else(|| invalid("checksum does not match".to_owned()))
+}
+
+const HEAD_KEY: &[u8] = b"m";
+
+fn page_key(page: usize) -> Vec<u8> {
+    let mut key = vec![b'b'];
+    key.extend_from_slice(&(page as u16).to_be_bytes());
+    key
+}
+
+fn witness_key(bucket: Bucket, subkey: &[u8; 16]) -> Vec<u8> {
+    let mut key = vec![b'w'];
+    key.extend_from_slice(&bucket.to_be_bytes());
+    key.extend_from_slice(subkey);
+    key
+}
+
+/// An open copy.
+pub struct Copy {
+    db: sled::Db,
+    directory: PathBuf,
+    store: u64,
+    totals: Totals,
+}
+
+impl Copy {
+    /// Opens the copy of this store and what it holds. Blocking. A copy that is damaged, or of another store, is moved
+    /// aside.
+    pub fn open(directory: &Path, store: u64) -> io::Result<(Self, Option<Applied>)> {
+        match guarded(|| Self::try_open(directory, store)) {
+            Ok(opened) => Ok(opened),
+            Err(error) => {
+                tracing::warn!(%error, path = %directory.display(), "the local copy is unusable; making it again");
+                set_aside(directory).map_err(io::Error::other)?;
+                guarded(|| Self::try_open(directory, store))
+            }
+        }
+    }
+
+    fn try_open(directory: &Path, store: u64) -> io::Result<(Self, Option<Applied>)> {
+        let config = sled::Config::new().path(directory).cache_capacity(CACHE_BYTES).flush_every_ms(None);
+        let db = config.open().map_err(io::Error::other)?;
+        let (applied, totals) = match load(&db, store)? {
+            Some((applied, totals)) => (Some(applied), totals),
+            None => (None, Totals::default()),
+        };
+        Ok((Self { db, directory: directory.to_owned(), store, totals }, applied))
+    }
+
+    fn put(&mut self, batch: &mut sled::Batch, key: Vec<u8>, rest: Option<Vec<u8>>) -> io::Result<()> {
+        if let Some(old) = self.db.get(&key).map_err(io::Error::other)? {
+            self.totals.subtract(&old);
+        }
+        match rest {
+            Some(rest) => {
+                let value = seal(&key, &rest);
+                self.totals.add(&value);
+                batch.insert(key, value);
+            }
+            None => batch.remove(key),
+        }
+        Ok(())
+    }
+
+    fn write(&mut self, applied: &Applied, touched: &Touched, replaced: bool) -> io::Result<()> {
+        if replaced {
+            self.db.clear().map_err(io::Error::other)?;
+            self.totals = Totals::default();
+        }
+        let all = replaced.then(|| everything(&applied.state));
+        let touched = all.as_ref().unwrap_or(touched);
+        let mut batch = sled::Batch::default();
+        let pages: BTreeSet<usize> =
+            touched.buckets.iter().map(|bucket| usize::from(*bucket) / PAGE_BUCKETS).collect();
+        for page in pages {
+            let states: Vec<BucketState> = (page * PAGE_BUCKETS..(page + 1) * PAGE_BUCKETS)
+                .filter_map(|bucket| Some(applied.state.bucket(Bucket::try_from(bucket).ok()?)))
+                .collect();
+            self.put(&mut batch, page_key(page), Some(coding::encode(&states)?))?;
+        }
+        for (bucket, subkey) in &touched.witnesses {
+            let witness = applied.state.witness(*bucket, subkey).map(coding::encode).transpose()?;
+            self.put(&mut batch, witness_key(*bucket, subkey), witness)?;
+        }
+        let head = Head {
+            store: self.store,
+            last: applied.last,
+            membership: applied.membership.clone(),
+            config: applied.state.config,
+            sessions: applied.state.sessions.clone(),
+            clients: applied.state.clients.clone(),
+            totals: self.totals,
+        };
+        batch.insert(HEAD_KEY, seal(HEAD_KEY, &coding::encode(&head)?));
+        self.db.apply_batch(batch).map_err(io::Error::other)?;
+        self.sync()
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        self.db.flush().map_err(io::Error::other)?;
+        let file = DiskFs::new().open_write(&self.directory.join("db")).map_err(io::Error::other)?;
+        file.sync().map_err(io::Error::other)
+    }
+
+    /// Starts the thread that keeps the copy close behind the state. It ends, after one last round, when the sender
+    /// is dropped.
+    pub fn follow(self, reader: Reader) -> io::Result<(Sender<()>, JoinHandle<()>)> {
+        let (stop, stopped) = channel();
+        let thread = std::thread::Builder::new().name("raft-copy".to_owned());
+        Ok((stop, thread.spawn(move || self.serve(&reader, &stopped))?))
+    }
+
+    fn serve(mut self, reader: &Reader, stopped: &Receiver<()>) {
+        loop {
+            let waited = stopped.recv_timeout(ROUND_EVERY);
+            if let Some((applied, touched, replaced)) = reader.take_changes() {
+                let round = guarded(|| self.write(&applied, &touched, replaced));
+                if let Err(error) = round {
+                    // An older copy is still a copy; the next start applies the rest from the log.
+                    tracing::warn!(%error, "the local copy no longer follows");
+                    return;
+                }
+            }
+            match waited {
+                Ok(()) | Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => return,
+            }
+        }
+    }
+}
+
+fn everything(state: &State) -> Touched {
+    Touched {
+        buckets: (0..=Bucket::MAX).collect(),
+        witnesses: state.shards.iter().flat_map(|shard| shard.witnesses.keys().copied()).collect(),
+        heads: true,
+    }
+}
+
+/// Reads everything, or `None` from a new database.
+fn load(db: &sled::Db, store: u64) -> io::Result<Option<(Applied, Totals)>> {
+    let mut head: Option<Head> = None;
+    let mut totals = Totals::default();
+    let mut buckets = vec![BucketState { epoch: Epoch::new(0, 0), holder: Holder::Free }; BUCKETS];
+    let mut witnesses: BTreeMap<(Bucket, [u8; 16]), Witness> = BTreeMap::new();
+    for item in db.iter() {
+        let (key, value) = item.map_err(io::Error::other)?;
+        let rest = unseal(&key, &value)?;
+        if *key == *HEAD_KEY {
+            head = Some(coding::decode(rest)?);
+            continue;
+        }
+        totals.add(&value);
+        match (key.first(), key.get(1..3).and_then(|number| number.first_chunk::<2>())) {
+            (Some(b'b'), Some(page)) => {
+                let states: Vec<BucketState> = coding::decode(rest)?;
+                let start = usize::from(u16::from_be_bytes(*page)) * PAGE_BUCKETS;
+                let places = buckets.get_mut(start..start + PAGE_BUCKETS);
+                let places = places.filter(|places| places.len() == states.len());
+                places.ok_or_else(|| invalid("page of another size".to_owned()))?.copy_from_slice(&states);
+            }
+            (Some(b'w'), Some(bucket)) => {
+                let subkey: [u8; 16] =
+                    key.get(3..).and_then(|key| key.try_into().ok()).ok_or_else(|| invalid("bad key".to_owned()))?;
+                witnesses.insert((u16::from_be_bytes(*bucket), subkey), coding::decode(rest)?);
+            }
+            (Some(_) | None, _) => return Err(invalid("unknown key".to_owned())),
+        }
+    }
+    let Some(head) = head else {
+        let empty = totals == Totals::default();
+        return empty.then_some(None).ok_or_else(|| invalid("the head is missing".to_owned()));
+    };
+    if head.totals != totals {
+        return Err(invalid("values are missing".to_owned()));
+    }
+    if head.store != store {
+        return Err(invalid("it is the copy of another store".to_owned()));
+    }
+    let state = assemble(&head, &buckets, witnesses);
+    let applied = Applied { last: head.last, membership: head.membership, state };
+    applied.state.is_sound().then_some(Some((applied, totals))).ok_or_else(|| invalid("it is unsound".to_owned()))
+}
+
+fn assemble(head: &Head, buckets: &[BucketState], witnesses: BTreeMap<(Bucket, [u8; 16]), Witness>) -> State {
+    let mut state = State {
+        config: head.config,
+        sessions: head.sessions.clone(),
+        clients: head.clients.clone(),
+        ..State::default()
+    };
+    for (shard, buckets) in state.shards.iter_mut().zip(buckets.chunks_exact(SHARD_BUCKETS)) {
+        std::sync::Arc::make_mut(shard).buckets.copy_from_slice(buckets);
+    }
+    for ((bucket, subkey), witness) in witnesses {
+        let shard = &mut state.shards[usize::from(bucket) / SHARD_BUCKETS];
+        std::sync::Arc::make_mut(shard).witnesses.insert((bucket, subkey), witness);
+    }
+    state
+}
+
+/// Runs something of sled's, which panics on damage as often as it reports it.
+fn guarded<T>(work: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
+    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|_| Err(invalid("sled panicked".to_owned())))
+}
+
+/// Moves the copy out of the way. One that was moved before is removed.
+fn set_aside(directory: &Path) -> nfs_compat::Result<()> {
+    let fs = DiskFs::new();
+    let mut aside = directory.as_os_str().to_owned();
+    aside.push(".damaged");
+    let aside = PathBuf::from(aside);
+    if fs.exists(&aside)? {
+        remove_tree(&fs, &aside, DEPTH_MAX)?;
+    }
+    fs.rename(directory, &aside)
+}
+
+fn remove_tree(fs: &DiskFs, directory: &Path, depth: u32) -> nfs_compat::Result<()> {
+    for entry in fs.read_dir(directory)? {
+        let path = directory.join(&entry.name);
+        match entry.kind {
+            EntryKind::Directory if depth > 0 => remove_tree(fs, &path, depth - 1)?,
+            EntryKind::Directory | EntryKind::File | EntryKind::Other => fs.unlink(&path)?,
+        }
+    }
+    fs.remove_dir(directory)
+}

@@ -1,0 +1,180 @@
+//! The applied state: in memory, followed by its copy, frozen into snapshots.
+//!
+//! Invariants
+//! - State, membership and the last applied log id change together, under one lock.
+//! - Nothing here is the only copy of anything: the log and the snapshot are.
+
+use std::io;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use bytes::Bytes;
+use futures::{Stream, TryStreamExt};
+use openraft::entry::RaftEntry;
+use openraft::storage::{EntryResponder, RaftStateMachine};
+use openraft::{EntryPayload, OptionalSend, RaftSnapshotBuilder};
+
+use super::snapshot::{self, Snapshots};
+use super::{Entry, LogId, Snapshot, SnapshotMeta, StoredMembership, TypeConfig};
+use crate::command::Answer;
+use crate::state::{State, Touched};
+
+/// The state after the last applied entry. Cloning is cheap.
+#[derive(Clone, Debug, Default)]
+pub struct Applied {
+    pub last: Option<LogId>,
+    pub membership: StoredMembership,
+    pub state: State,
+}
+
+#[derive(Default)]
+struct Current {
+    applied: Applied,
+    /// What the copy has not got yet.
+    touched: Touched,
+    /// The copy must begin anew: the state was replaced.
+    replaced: bool,
+}
+
+/// Read access to the applied state.
+#[derive(Clone, Default)]
+pub struct Reader {
+    current: Arc<Mutex<Current>>,
+}
+
+impl Reader {
+    fn lock(&self) -> MutexGuard<'_, Current> {
+        self.current.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Looks at the state. Nothing is applied meanwhile, so look briefly.
+    pub fn read<T>(&self, look: impl FnOnce(&State) -> T) -> T {
+        look(&self.lock().applied.state)
+    }
+
+    /// A consistent copy of everything, for work that takes longer.
+    pub fn freeze(&self) -> Applied {
+        self.lock().applied.clone()
+    }
+
+    /// What has changed since the last call, with the state that it led to. `true`: everything has.
+    pub fn take_changes(&self) -> Option<(Applied, Touched, bool)> {
+        let mut current = self.lock();
+        let touched = std::mem::take(&mut current.touched);
+        let replaced = std::mem::take(&mut current.replaced);
+        (replaced || touched != Touched::default()).then(|| (current.applied.clone(), touched, replaced))
+    }
+}
+
+/// The state machine that the library owns.
+pub struct Machine {
+    reader: Reader,
+    snapshots: Arc<Snapshots>,
+}
+
+impl Machine {
+    /// Starts from what the copy held, or from nothing.
+    pub fn new(copied: Option<Applied>, snapshots: Snapshots) -> Self {
+        let reader = Reader::default();
+        if let Some(applied) = copied {
+            reader.lock().applied = applied;
+        }
+        Self { reader, snapshots: Arc::new(snapshots) }
+    }
+
+    pub fn reader(&self) -> Reader {
+        self.reader.clone()
+    }
+
+    fn apply_one(&self, entry: &Entry) -> Answer {
+        let mut current = self.reader.lock();
+        let Current { applied, touched, .. } = &mut *current;
+        applied.last = Some(entry.log_id());
+        match &entry.payload {
+            EntryPayload::Blank => {
+                touched.heads = true;
+                Answer::Nothing
+            }
+            EntryPayload::Normal(proposal) => applied.state.apply(entry.index(), &proposal.0, touched),
+            EntryPayload::Membership(membership) => {
+                applied.membership = StoredMembership::new(Some(entry.log_id()), membership.clone());
+                touched.heads = true;
+                Answer::Nothing
+            }
+        }
+    }
+}
+
+impl RaftStateMachine<TypeConfig> for Machine {
+    type SnapshotData = Bytes;
+    type SnapshotBuilder = Builder;
+
+    async fn applied_state(&mut self) -> io::Result<(Option<LogId>, StoredMembership)> {
+        let current = self.reader.lock();
+        Ok((current.applied.last, current.applied.membership.clone()))
+    }
+
+    async fn apply<Strm>(&mut self, mut entries: Strm) -> io::Result<()>
+    where
+        Strm: Stream<Item = Result<EntryResponder<TypeConfig>, io::Error>> + Unpin + OptionalSend,
+    {
+        while let Some((entry, responder)) = entries.try_next().await? {
+            let answer = self.apply_one(&entry);
+            if let Some(responder) = responder {
+                responder.send(answer);
+            }
+        }
+        Ok(())
+    }
+
+    async fn get_snapshot_builder(&mut self) -> Builder {
+        Builder { applied: self.reader.freeze(), snapshots: Arc::clone(&self.snapshots) }
+    }
+
+    async fn install_snapshot(&mut self, meta: &SnapshotMeta, bytes: Bytes) -> io::Result<()> {
+        let (inside, state) = snapshot::decode(&bytes)?;
+        if inside != *meta {
+            return Err(io::Error::other(format!("snapshot {inside} arrived as {meta}")));
+        }
+        let snapshots = Arc::clone(&self.snapshots);
+        let published = inside.clone();
+        blocking(move || snapshots.publish(&published, &bytes).map_err(io::Error::other)).await?;
+        let mut current = self.reader.lock();
+        // Membership is what the snapshot says, not what was known before it (L-RS4).
+        current.applied = Applied { last: inside.last_log_id, membership: inside.last_membership, state };
+        current.touched = Touched::default();
+        current.replaced = true;
+        Ok(())
+    }
+
+    async fn get_current_snapshot(&mut self) -> io::Result<Option<Snapshot>> {
+        let snapshots = Arc::clone(&self.snapshots);
+        let newest = blocking(move || snapshots.newest()).await?;
+        Ok(newest.map(|(meta, _, snapshot)| Snapshot { meta, snapshot }))
+    }
+}
+
+/// Writes one frozen state to disk while others are applied.
+pub struct Builder {
+    applied: Applied,
+    snapshots: Arc<Snapshots>,
+}
+
+impl RaftSnapshotBuilder<TypeConfig> for Builder {
+    type SnapshotData = Bytes;
+
+    async fn build_snapshot(&mut self) -> io::Result<Snapshot> {
+        let Applied { last, membership, state } = self.applied.clone();
+        let snapshots = Arc::clone(&self.snapshots);
+        blocking(move || {
+            let meta = SnapshotMeta { last_log_id: last, last_membership: membership };
+            let bytes = snapshot::encode(&meta, &state)?;
+            snapshots.publish(&meta, &bytes).map_err(io::Error::other)?;
+            Ok(Snapshot { meta, snapshot: bytes })
+        })
+        .await
+    }
+}
+
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> io::Result<T> + Send + 'static) -> io::Result<T> {
+    tokio::task::spawn_blocking(work).await.map_err(io::Error::other)?
+}

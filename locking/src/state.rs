@@ -1,0 +1,400 @@
+//! The replicated state machine: who owns which bucket under which epoch, and the witness of every account.
+//!
+//! Pure: the same requests in the same order make the same state on every voter. An account is a number here.
+//!
+//! Invariants
+//! - A bucket's epoch rises with every grant and never falls (J1, L-SM1).
+//! - A witness is accepted only under the epoch of the bucket's live owner, and its counter never falls (L-SM2).
+//!   Therefore what is remembered at the moment of a grant is final for all earlier epochs (L-SM3).
+//! - A request is carried out once, however often it is in the log.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use model::Epoch;
+use serde::{Deserialize, Serialize};
+
+use crate::command::{
+    Answer, BUCKETS, Bucket, Command, NodeId, RECORDS_MAX, Record, Refusal, Request, RequestId, Run, SessionId,
+    Subkey, Wanted, Witness,
+};
+
+/// Buckets whose state is copied together when a reader still holds the old one.
+pub const SHARD_BUCKETS: usize = 256;
+pub const SHARDS: usize = BUCKETS / SHARD_BUCKETS;
+/// Clients whose requests are recognised when they come again.
+pub const CLIENTS_MAX: usize = 256;
+/// Answers remembered for a client; so many requests it may have under way at once.
+pub const ANSWERS_MAX: usize = 64;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Config {
+    pub site: u8,
+    /// Upper half of every epoch. A service that is founded anew takes a higher one than any before it.
+    pub incarnation: u32,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum SessionState {
+    Live,
+    Expired,
+    Closed,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Session {
+    pub node: NodeId,
+    pub state: SessionState,
+    /// Buckets that name it as their owner. A session that is over is forgotten with its last bucket.
+    pub buckets: u32,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Holder {
+    Free,
+    Owned(SessionId),
+    /// Owned, and asked to be handed over.
+    Draining(SessionId, NodeId),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BucketState {
+    pub epoch: Epoch,
+    pub holder: Holder,
+}
+
+impl BucketState {
+    fn new() -> Self {
+        Self { epoch: Epoch::new(0, 0), holder: Holder::Free }
+    }
+
+    pub fn session(&self) -> Option<SessionId> {
+        match self.holder {
+            Holder::Free => None,
+            Holder::Owned(session) | Holder::Draining(session, _) => Some(session),
+        }
+    }
+}
+
+/// The state of [`SHARD_BUCKETS`] neighbouring buckets.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Shard {
+    pub buckets: Vec<BucketState>,
+    pub witnesses: BTreeMap<(Bucket, Subkey), Witness>,
+}
+
+impl Shard {
+    fn new() -> Self {
+        Self { buckets: vec![BucketState::new(); SHARD_BUCKETS], witnesses: BTreeMap::new() }
+    }
+}
+
+/// A client's latest requests with what they were answered.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Memory {
+    pub used_at: u64,
+    pub answers: BTreeMap<u64, Answer>,
+    /// Answers up to this number have been dropped.
+    pub forgotten: u64,
+}
+
+/// Everything the service knows. Cloning is cheap: shards are copied when they are next written.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct State {
+    pub config: Option<Config>,
+    pub sessions: BTreeMap<SessionId, Session>,
+    pub clients: BTreeMap<u64, Memory>,
+    pub shards: Vec<Arc<Shard>>,
+}
+
+/// What a request changed, so that a copy of the state can follow.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Touched {
+    pub buckets: BTreeSet<Bucket>,
+    pub witnesses: BTreeSet<(Bucket, Subkey)>,
+    /// Sessions, clients and configuration are small and written together.
+    pub heads: bool,
+}
+
+impl Default for State {
+    fn default() -> Self {
+        Self {
+            config: None,
+            sessions: BTreeMap::new(),
+            clients: BTreeMap::new(),
+            shards: (0..SHARDS).map(|_| Arc::new(Shard::new())).collect(),
+        }
+    }
+}
+
+impl State {
+    /// Whether the parts fit together; asked of everything that was read from a disk.
+    pub fn is_sound(&self) -> bool {
+        let mut held: BTreeMap<SessionId, u32> = BTreeMap::new();
+        let shapes = self.shards.len() == SHARDS
+            && self.shards.iter().enumerate().all(|(index, shard)| {
+                shard.buckets.len() == SHARD_BUCKETS
+                    && shard.witnesses.keys().all(|(bucket, _)| usize::from(*bucket) / SHARD_BUCKETS == index)
+            });
+        for session in self.shards.iter().flat_map(|shard| &shard.buckets).filter_map(BucketState::session) {
+            *held.entry(session).or_default() += 1;
+        }
+        shapes
+            && held.keys().all(|session| self.sessions.contains_key(session))
+            && self.sessions.iter().all(|(id, session)| session.buckets == held.get(id).copied().unwrap_or(0))
+    }
+
+    pub fn bucket(&self, bucket: Bucket) -> BucketState {
+        let (shard, place) = split(bucket);
+        self.shards[shard].buckets[place]
+    }
+
+    pub fn witness(&self, bucket: Bucket, subkey: &Subkey) -> Option<&Witness> {
+        self.shards[split(bucket).0].witnesses.get(&(bucket, *subkey))
+    }
+
+    pub fn is_live(&self, session: SessionId) -> bool {
+        self.sessions.get(&session).is_some_and(|session| session.state == SessionState::Live)
+    }
+
+    pub fn witness_count(&self) -> usize {
+        self.shards.iter().map(|shard| shard.witnesses.len()).sum()
+    }
+
+    /// Carries out the request at this log index, or repeats its answer.
+    pub fn apply(&mut self, index: u64, request: &Request, touched: &mut Touched) -> Answer {
+        if let Some(answer) = self.recall(request.id) {
+            return answer;
+        }
+        let answer = self.carry_out(index, &request.command, touched);
+        // A grant is idempotent by nature: what the session holds is answered as it is. Its answer can be long, and
+        // is not remembered.
+        if !matches!(request.command, Command::Grant { .. }) {
+            self.remember(index, request.id, answer.clone());
+            touched.heads = true;
+        }
+        answer
+    }
+
+    fn recall(&self, id: RequestId) -> Option<Answer> {
+        let memory = self.clients.get(&id.client)?;
+        match memory.answers.get(&id.seq) {
+            Some(answer) => Some(answer.clone()),
+            None if id.seq <= memory.forgotten => Some(Answer::Refused(Refusal::TooOld)),
+            None => None,
+        }
+    }
+
+    fn remember(&mut self, index: u64, id: RequestId, answer: Answer) {
+        let memory = self.clients.entry(id.client).or_default();
+        memory.used_at = index;
+        memory.answers.insert(id.seq, answer);
+        while memory.answers.len() > ANSWERS_MAX {
+            if let Some((seq, _)) = memory.answers.pop_first() {
+                memory.forgotten = seq;
+            }
+        }
+        if self.clients.len() > CLIENTS_MAX {
+            let oldest = self.clients.iter().min_by_key(|(_, memory)| memory.used_at).map(|(client, _)| *client);
+            if let Some(client) = oldest {
+                self.clients.remove(&client);
+            }
+        }
+    }
+
+    fn carry_out(&mut self, index: u64, command: &Command, touched: &mut Touched) -> Answer {
+        let result = match command {
+            Command::Found { site, incarnation } => self.found(*site, *incarnation),
+            Command::SessionOpen { node, replaces_older } => self.open_session(index, *node, *replaces_older),
+            Command::SessionExpire { session } => Ok(self.end_session(*session, SessionState::Expired)),
+            Command::SessionClose { session } => Ok(self.end_session(*session, SessionState::Closed)),
+            Command::Grant { session, wanted } => self.grant(*session, wanted, touched),
+            Command::Drain { bucket, epoch, to } => self.drain(*bucket, *epoch, *to, touched),
+            Command::Release { bucket, epoch } => self.release(*bucket, *epoch, touched),
+            Command::Witness { records } => self.accept_all(records, touched),
+            Command::Forget { bucket, epoch, subkey } => self.forget(*bucket, *epoch, subkey, touched),
+        };
+        result.unwrap_or_else(Answer::Refused)
+    }
+
+    fn found(&mut self, site: u8, incarnation: u32) -> Result<Answer, Refusal> {
+        let wanted = Config { site, incarnation };
+        match self.config {
+            Some(config) if config == wanted => Ok(Answer::Done),
+            Some(_) => Err(Refusal::FoundedOtherwise),
+            None => {
+                self.config = Some(wanted);
+                Ok(Answer::Done)
+            }
+        }
+    }
+
+    fn open_session(&mut self, index: u64, node: NodeId, replaces_older: bool) -> Result<Answer, Refusal> {
+        self.config.ok_or(Refusal::NotFounded)?;
+        if replaces_older {
+            // The older processes of this node are known to be dead, so nothing waits for their leases (L-LE4).
+            let older: Vec<SessionId> =
+                self.sessions.iter().filter(|(_, session)| session.node == node).map(|(id, _)| *id).collect();
+            for session in older {
+                self.end_session(session, SessionState::Expired);
+            }
+        }
+        let id = SessionId(index);
+        self.sessions.insert(id, Session { node, state: SessionState::Live, buckets: 0 });
+        Ok(Answer::Opened(id))
+    }
+
+    /// Ends a session for good (L-LE2). Its buckets keep its name, so that nobody witnesses under its epoch, until
+    /// they are granted anew.
+    fn end_session(&mut self, id: SessionId, to: SessionState) -> Answer {
+        if let Some(session) = self.sessions.get_mut(&id) {
+            if session.state == SessionState::Live {
+                session.state = to;
+            }
+            if session.buckets == 0 {
+                self.sessions.remove(&id);
+            }
+        }
+        Answer::Done
+    }
+
+    fn grant(&mut self, session: SessionId, wanted: &Wanted, touched: &mut Touched) -> Result<Answer, Refusal> {
+        let incarnation = self.config.ok_or(Refusal::NotFounded)?.incarnation;
+        if !self.is_live(session) {
+            return Err(Refusal::NoSession);
+        }
+        let mut buckets: Vec<Bucket> = match wanted {
+            Wanted::These(buckets) => buckets.clone(),
+            Wanted::AllFree => (0..=Bucket::MAX).collect(),
+        };
+        buckets.sort_unstable();
+        buckets.dedup();
+        let mut runs: Vec<Run> = Vec::new();
+        for bucket in buckets {
+            let Some(epoch) = self.grant_one(bucket, session, incarnation, touched) else { continue };
+            match runs.last_mut() {
+                Some(run) if run.epoch == epoch && run.last.checked_add(1) == Some(bucket) => run.last = bucket,
+                Some(_) | None => runs.push(Run { first: bucket, last: bucket, epoch }),
+            }
+        }
+        Ok(Answer::Granted(runs))
+    }
+
+    /// L-SM1: only what no live session holds is granted, always under a higher epoch, even to the same node.
+    fn grant_one(
+        &mut self,
+        bucket: Bucket,
+        session: SessionId,
+        incarnation: u32,
+        touched: &mut Touched,
+    ) -> Option<Epoch> {
+        let old = self.bucket(bucket);
+        match old.session() {
+            Some(owner) if owner == session => return Some(old.epoch),
+            Some(owner) if self.is_live(owner) => return None,
+            Some(owner) => self.lose_bucket(owner),
+            None => {}
+        }
+        // Of a lower incarnation: this bucket has never been granted by this service.
+        let epoch = if old.epoch < Epoch::new(incarnation, 0) { Epoch::new(incarnation, 1) } else { old.epoch.next()? };
+        self.set_bucket(bucket, BucketState { epoch, holder: Holder::Owned(session) }, touched);
+        if let Some(session) = self.sessions.get_mut(&session) {
+            session.buckets += 1;
+        }
+        touched.heads = true;
+        Some(epoch)
+    }
+
+    fn lose_bucket(&mut self, owner: SessionId) {
+        if let Some(session) = self.sessions.get_mut(&owner) {
+            session.buckets = session.buckets.saturating_sub(1);
+            if session.buckets == 0 && session.state != SessionState::Live {
+                self.sessions.remove(&owner);
+            }
+        }
+    }
+
+    fn drain(
+        &mut self,
+        bucket: Bucket,
+        epoch: Epoch,
+        to: Option<NodeId>,
+        touched: &mut Touched,
+    ) -> Result<Answer, Refusal> {
+        let owner = self.live_owner(bucket, epoch)?;
+        let holder = to.map_or(Holder::Owned(owner), |to| Holder::Draining(owner, to));
+        self.set_bucket(bucket, BucketState { epoch, holder }, touched);
+        Ok(Answer::Done)
+    }
+
+    fn release(&mut self, bucket: Bucket, epoch: Epoch, touched: &mut Touched) -> Result<Answer, Refusal> {
+        let state = self.bucket(bucket);
+        if state.epoch != epoch {
+            return Err(Refusal::StaleEpoch);
+        }
+        if let Some(owner) = state.session() {
+            self.set_bucket(bucket, BucketState { epoch, holder: Holder::Free }, touched);
+            self.lose_bucket(owner);
+            touched.heads = true;
+        }
+        Ok(Answer::Done)
+    }
+
+    fn accept_all(&mut self, records: &[Record], touched: &mut Touched) -> Result<Answer, Refusal> {
+        if records.len() > RECORDS_MAX {
+            return Err(Refusal::TooMany);
+        }
+        let refused = (0u32..)
+            .zip(records)
+            .filter_map(|(place, record)| Some((place, self.accept(record, touched).err()?)))
+            .collect();
+        Ok(Answer::Witnessed { refused })
+    }
+
+    /// L-SM2. The same record is accepted again, so that a lost answer can be asked for again (L-CM3).
+    fn accept(&mut self, record: &Record, touched: &mut Touched) -> Result<(), Refusal> {
+        self.live_owner(record.bucket, record.epoch)?;
+        if self.witness(record.bucket, &record.subkey).is_some_and(|old| old.counter > record.counter) {
+            return Err(Refusal::Backwards);
+        }
+        let witness = Witness { epoch: record.epoch, value: record.value.clone(), counter: record.counter };
+        let key = (record.bucket, record.subkey);
+        self.shard(record.bucket).witnesses.insert(key, witness);
+        touched.witnesses.insert(key);
+        Ok(())
+    }
+
+    fn forget(
+        &mut self,
+        bucket: Bucket,
+        epoch: Epoch,
+        subkey: &Subkey,
+        touched: &mut Touched,
+    ) -> Result<Answer, Refusal> {
+        self.live_owner(bucket, epoch)?;
+        self.shard(bucket).witnesses.remove(&(bucket, *subkey));
+        touched.witnesses.insert((bucket, *subkey));
+        Ok(Answer::Done)
+    }
+
+    /// The session that owns the bucket under this epoch and is live.
+    fn live_owner(&self, bucket: Bucket, epoch: Epoch) -> Result<SessionId, Refusal> {
+        let state = self.bucket(bucket);
+        let owner = state.session().filter(|session| state.epoch == epoch && self.is_live(*session));
+        owner.ok_or(Refusal::StaleEpoch)
+    }
+
+    fn set_bucket(&mut self, bucket: Bucket, state: BucketState, touched: &mut Touched) {
+        self.shard(bucket).buckets[split(bucket).1] = state;
+        touched.buckets.insert(bucket);
+    }
+
+    fn shard(&mut self, bucket: Bucket) -> &mut Shard {
+        Arc::make_mut(&mut self.shards[split(bucket).0])
+    }
+}
+
+/// Shard of a bucket, and its place in there.
+fn split(bucket: Bucket) -> (usize, usize) {
+    (usize::from(bucket) / SHARD_BUCKETS, usize::from(bucket) % SHARD_BUCKETS)
+}

@@ -134,6 +134,7 @@ pub fn read_tail(
     let names = segment_names(fs, directory)?;
     let mut tail = Tail { newest: names.last().copied(), ..Tail::default() };
     let Some(last) = chain.newest(&names, &mut tail.orphans)? else {
+        chain.refuse_lost_headers(&tail.orphans, None, &[])?;
         return match expected {
             Some(mark) => Err(ReadError::Stale { segment: mark.name(), have: 0, want: mark.length }),
             None => Ok(tail),

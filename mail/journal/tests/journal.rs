@@ -314,6 +314,20 @@ fn a_newest_segment_that_lost_its_synced_header_is_garbled() {
     put(&fs, name(5, 0), &changed);
     let Err(ReadError::Garbled(garbled)) = tail(&fs) else { panic!("not garbled") };
     assert_eq!((numbers(&garbled.before), numbers(&garbled.after)), (upto(8), vec![9, 10, 11, 12]));
+
+    // The same in the only segment there is, and cut off where its first sync ended: then nothing can tell.
+    let fs = SimFs::new(1);
+    let mut writer = create(&fs, Header::first(ACCOUNT, epoch(1), 1));
+    let first = write(&mut writer, 2);
+    write(&mut writer, 2);
+    let mut changed = bytes_of(&fs, name(1, 0));
+    changed[20] ^= 1;
+    put(&fs, name(1, 0), &changed);
+    let Err(ReadError::Garbled(garbled)) = tail(&fs) else { panic!("not garbled") };
+    assert_eq!((numbers(&garbled.before), numbers(&garbled.after)), (vec![], upto(4)));
+    put(&fs, name(1, 0), &changed[..first.length as usize]);
+    let tail = tail(&fs).unwrap();
+    assert_eq!((tail.entries.len(), tail.orphans.len(), tail.orphans[0].records), (0, 1, 2));
 }
 
 #[test]

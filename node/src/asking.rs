@@ -1,0 +1,389 @@
+//! Answers a session's questions: from the user databases, the accounts, the spool and the message files.
+//!
+//! Slow things run on blocking threads. What a session has under way in between (a SASL conversation, a message that
+//! comes in, the file it reads) lives here.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use account::reader::{ReadError, Reader};
+use account::{MessageView, Request};
+use auth::{Authenticator, Checked, Exchange, Facts, Outcome, Progress, UserRecord};
+use bytes::Bytes;
+use futures::future::BoxFuture;
+use model::{EntryId, MailboxId};
+use session::{
+    Answer, LockRefused, LoggedIn, LoginFailed, Question, Read, ReadFailed, RecipientId, RecipientRefused,
+    SpoolFailed, Ticket,
+};
+use store::body::Body;
+use store::spool::{Incoming, Spool};
+
+use crate::live::Live;
+use crate::registry::{Account, MaildropGuard, Registry, SessionGuard};
+use crate::time;
+use crate::users::{Homes, account_id};
+
+/// What all sessions share.
+pub struct Services {
+    pub auth: Arc<Authenticator>,
+    pub registry: Arc<Registry>,
+    pub spool: Arc<Spool>,
+    pub homes: Homes,
+    pub live: Arc<Live>,
+    pub sessions_per_user_max: usize,
+}
+
+/// The account of a session, once somebody logged in.
+pub struct Joined {
+    pub account: Arc<Account>,
+    pub user: String,
+    _counted: Option<SessionGuard>,
+}
+
+/// One session's side of its questions.
+pub struct Asking {
+    services: Arc<Services>,
+    facts: Facts,
+    pub joined: Option<Joined>,
+    exchange: Option<Exchange>,
+    incoming: Option<Incoming>,
+    recipients: Vec<UserRecord>,
+    maildrop: Option<MaildropGuard>,
+    open_body: Option<(MailboxId, EntryId, Body)>,
+}
+
+/// What comes back from an answer that was worked out elsewhere.
+pub enum Settled {
+    Answer(Answer),
+    /// A SASL exchange goes on, or ended.
+    Sasl(Option<Box<(Exchange, Progress)>>),
+    Login(Checked),
+    Opened(Result<(Arc<Account>, String), LoginFailed>),
+    Octets(Result<Bytes, ReadFailed>, Option<(MailboxId, EntryId, Body)>),
+    Recipient(Result<UserRecord, RecipientRefused>),
+}
+
+pub type Working = BoxFuture<'static, (Ticket, Settled)>;
+
+impl Asking {
+    pub fn new(services: Arc<Services>, service: &'static str, remote: IpAddr, tls: bool) -> Self {
+        Self {
+            services,
+            facts: Facts { service, remote, tls },
+            joined: None,
+            exchange: None,
+            incoming: None,
+            recipients: Vec::new(),
+            maildrop: None,
+            open_body: None,
+        }
+    }
+
+    pub fn is_tls(&self) -> bool {
+        self.facts.tls
+    }
+
+    pub fn tls_started(&mut self) {
+        self.facts.tls = true;
+    }
+
+    /// Takes a question. What can be answered at once is; the rest is a future whose result comes to
+    /// [`settle`](Self::settle).
+    pub async fn ask(&mut self, ticket: Ticket, question: Question) -> Option<Working> {
+        match question {
+            Question::SaslStart { mechanism, initial } => Some(self.sasl_start(ticket, mechanism, initial)),
+            Question::SaslResponse(response) => self.sasl_response(ticket, response),
+            Question::SaslCancel => {
+                self.exchange = None;
+                Some(ready(ticket, Answer::LoginFailed(LoginFailed::Credentials)))
+            }
+            Question::Login { user, password } => Some(self.login(ticket, user, password.0)),
+            Question::Account(request) => Some(self.request(ticket, request)),
+            Question::Read(read) => Some(self.read(ticket, read)),
+            Question::LockMaildrop => Some(self.lock_maildrop(ticket)),
+            Question::FindRecipient { address } => Some(self.find_recipient(ticket, address)),
+            Question::Deliver { recipient, append } => Some(self.deliver(ticket, recipient, append)),
+            Question::SpoolBegin => {
+                self.incoming = Some(self.services.spool.begin());
+                None
+            }
+            Question::SpoolWrite(octets) => self.spool_write(ticket, octets).await,
+            Question::SpoolFinish => Some(self.spool_finish(ticket)),
+            Question::SpoolAbandon => {
+                self.incoming = None;
+                None
+            }
+        }
+    }
+
+    /// Takes what was worked out. The answer for the session, or more work.
+    pub fn settle(&mut self, ticket: Ticket, settled: Settled) -> Result<Answer, Working> {
+        match settled {
+            Settled::Answer(answer) => Ok(answer),
+            Settled::Sasl(None) => Ok(Answer::LoginFailed(LoginFailed::MechanismUnavailable)),
+            Settled::Sasl(Some(state)) => {
+                let (exchange, progress) = *state;
+                match progress {
+                    Progress::Challenge(challenge) => {
+                        self.exchange = Some(exchange);
+                        Ok(Answer::Sasl(challenge))
+                    }
+                    Progress::Finished(checked) => self.checked(ticket, checked),
+                }
+            }
+            Settled::Login(checked) => self.checked(ticket, checked),
+            Settled::Opened(opened) => Ok(self.logged_in(opened)),
+            Settled::Octets(octets, body) => {
+                self.open_body = body;
+                Ok(Answer::Octets(octets))
+            }
+            Settled::Recipient(found) => Ok(Answer::Recipient(found.map(|record| {
+                self.recipients.push(record);
+                RecipientId(u32::try_from(self.recipients.len() - 1).unwrap_or(u32::MAX))
+            }))),
+        }
+    }
+
+    fn sasl_start(&self, ticket: Ticket, mechanism: String, initial: Option<Vec<u8>>) -> Working {
+        let (auth, facts) = (Arc::clone(&self.services.auth), self.facts);
+        Box::pin(async move {
+            let begun = auth.begin(&mechanism, initial.as_deref(), facts, time::now()).await;
+            (ticket, Settled::Sasl(begun.map(Box::new)))
+        })
+    }
+
+    fn sasl_response(&mut self, ticket: Ticket, response: Vec<u8>) -> Option<Working> {
+        let Some(mut exchange) = self.exchange.take() else {
+            return Some(ready(ticket, Answer::LoginFailed(LoginFailed::Credentials)));
+        };
+        let auth = Arc::clone(&self.services.auth);
+        Some(Box::pin(async move {
+            let progress = auth.step(&mut exchange, &response, time::now()).await;
+            (ticket, Settled::Sasl(Some(Box::new((exchange, progress)))))
+        }))
+    }
+
+    fn login(&self, ticket: Ticket, user: Vec<u8>, password: Vec<u8>) -> Working {
+        let (auth, facts) = (Arc::clone(&self.services.auth), self.facts);
+        Box::pin(async move {
+            let user = String::from_utf8_lossy(&user).into_owned();
+            let password = auth::Password::new(password);
+            (ticket, Settled::Login(auth.login(&user, &password, &facts, time::now()).await))
+        })
+    }
+
+    /// Waits as long as the address deserves, then opens the account of a user who may log in.
+    fn checked(&self, ticket: Ticket, checked: Checked) -> Result<Answer, Working> {
+        let services = Arc::clone(&self.services);
+        Err(Box::pin(async move {
+            tokio::time::sleep(checked.delay).await;
+            let opened = match checked.outcome {
+                Outcome::Ok(record) => services.open_for_session(&record).await,
+                Outcome::BadCredentials | Outcome::Disabled => Err(LoginFailed::Credentials),
+                Outcome::TemporaryFailure(reason) => Err(LoginFailed::Unavailable(reason)),
+                Outcome::PlaintextForbidden => Err(LoginFailed::PlaintextForbidden),
+            };
+            (ticket, Settled::Opened(opened))
+        }))
+    }
+
+    fn logged_in(&mut self, opened: Result<(Arc<Account>, String), LoginFailed>) -> Answer {
+        let (account, user) = match opened {
+            Ok(opened) => opened,
+            Err(failed) => return Answer::LoginFailed(failed),
+        };
+        let Some(snapshot) = account.snapshot() else {
+            return Answer::LoginFailed(LoginFailed::Unavailable("the account was closed".into()));
+        };
+        tracing::info!(user, remote = %self.facts.remote, tls = self.facts.tls, "logged in");
+        self.joined = Some(Joined { _counted: account.join(), account, user: user.clone() });
+        Answer::LoggedIn(LoggedIn { user, snapshot, final_data: None })
+    }
+
+    fn request(&self, ticket: Ticket, request: Request) -> Working {
+        let Some(joined) = &self.joined else { return ready(ticket, not_logged_in()) };
+        let account = Arc::clone(&joined.account);
+        Box::pin(async move { (ticket, Settled::Answer(Answer::Account(account.ask(request).await))) })
+    }
+
+    fn lock_maildrop(&mut self, ticket: Ticket) -> Working {
+        self.maildrop = self.joined.as_ref().and_then(|joined| joined.account.lock_maildrop());
+        let locked = if self.maildrop.is_some() { Ok(()) } else { Err(LockRefused::InUse) };
+        ready(ticket, Answer::Locked(locked))
+    }
+
+    fn read(&mut self, ticket: Ticket, read: Read) -> Working {
+        let reader = self.joined.as_ref().and_then(|joined| joined.account.reader());
+        let Some(reader) = reader else { return ready(ticket, read_without_account(&read)) };
+        match read {
+            Read::Describe { mailbox, messages } => Box::pin(async move {
+                let describe = move || messages.iter().map(|m| reader.describe(mailbox, m).map_err(failed)).collect();
+                (ticket, Settled::Answer(blocking(describe).await.map_or_else(lost, Answer::Described)))
+            }),
+            Read::Search { mailbox, messages, query } => Box::pin(async move {
+                let search = move || {
+                    let found = reader.search(mailbox, &messages, &query);
+                    found.into_iter().map(|found| found.map_err(failed)).collect()
+                };
+                (ticket, Settled::Answer(blocking(search).await.map_or_else(lost, Answer::Found)))
+            }),
+            Read::Octets { mailbox, message, offset, length } => {
+                let body = self.open_body.take().filter(|(at, entry, _)| *at == mailbox && *entry == message.entry);
+                let body = body.map(|(_, _, body)| body);
+                Box::pin(async move {
+                    let octets = move || read_octets(&reader, mailbox, &message, body, offset, length);
+                    let (octets, body) = match blocking(octets).await {
+                        Ok(read) => read,
+                        Err(reason) => (Err(ReadFailed::Failed(reason)), None),
+                    };
+                    (ticket, Settled::Octets(octets, body))
+                })
+            }
+        }
+    }
+
+    fn find_recipient(&self, ticket: Ticket, address: String) -> Working {
+        let auth = Arc::clone(&self.services.auth);
+        Box::pin(async move {
+            let found = match auth.lookup(&address).await {
+                Ok(Some(record)) => Ok(record),
+                Ok(None) => Err(RecipientRefused::UnknownUser),
+                Err(unavailable) => Err(RecipientRefused::Unavailable(unavailable.to_string())),
+            };
+            (ticket, Settled::Recipient(found))
+        })
+    }
+
+    fn deliver(&self, ticket: Ticket, recipient: RecipientId, append: account::door::Append) -> Working {
+        let services = Arc::clone(&self.services);
+        let record = self.recipients.get(recipient.0 as usize).cloned();
+        Box::pin(async move {
+            let opened = match record {
+                Some(record) => services.open(&record).await,
+                None => Err("no such recipient in this session".into()),
+            };
+            let answer = match opened {
+                Ok(account) => account.ask(Request::Append(append)).await,
+                Err(reason) => Err(account::Refused::Unavailable(reason)),
+            };
+            (ticket, Settled::Answer(Answer::Account(answer)))
+        })
+    }
+
+    async fn spool_write(&mut self, ticket: Ticket, octets: Bytes) -> Option<Working> {
+        let mut incoming = self.incoming.take()?;
+        let written = if incoming.would_block(octets.len()) {
+            let write = move || {
+                let written = incoming.write(&octets);
+                (incoming, written)
+            };
+            match blocking(write).await {
+                Ok((back, written)) => {
+                    incoming = back;
+                    written.map_err(spool_failed)
+                }
+                Err(reason) => return Some(ready(ticket, Answer::Spooled(Err(SpoolFailed::Failed(reason))))),
+            }
+        } else {
+            incoming.write(&octets).map_err(spool_failed)
+        };
+        match written {
+            Ok(()) => {
+                self.incoming = Some(incoming);
+                None
+            }
+            Err(failed) => {
+                Some(ready(ticket, Answer::Spooled(Err(failed))))
+            }
+        }
+    }
+
+    fn spool_finish(&mut self, ticket: Ticket) -> Working {
+        let Some(incoming) = self.incoming.take() else {
+            let failed = SpoolFailed::Failed("nothing was begun".into());
+            return ready(ticket, Answer::Spooled(Err(failed)));
+        };
+        Box::pin(async move {
+            let finished = match blocking(move || incoming.finish()).await {
+                Ok(finished) => finished.map(Arc::new).map_err(spool_failed),
+                Err(reason) => Err(SpoolFailed::Failed(reason)),
+            };
+            (ticket, Settled::Answer(Answer::Spooled(finished)))
+        })
+    }
+}
+
+impl Services {
+    /// Opens a user's account.
+    pub async fn open(&self, record: &UserRecord) -> Result<Arc<Account>, String> {
+        let home = self.homes.home(record).map_err(|error| error.to_string())?;
+        self.registry.open(account_id(&record.user), record.user.as_str(), home).await
+    }
+
+    async fn open_for_session(&self, record: &UserRecord) -> Result<(Arc<Account>, String), LoginFailed> {
+        let user = record.user.as_str();
+        if self.live.count_of(user) >= self.sessions_per_user_max {
+            return Err(LoginFailed::TooManySessions);
+        }
+        let account = self.open(record).await.map_err(LoginFailed::Unavailable)?;
+        Ok((account, user.to_owned()))
+    }
+}
+
+/// Reads on in an open message, or opens it.
+fn read_octets(
+    reader: &Reader,
+    mailbox: MailboxId,
+    message: &MessageView,
+    body: Option<Body>,
+    offset: u64,
+    length: u32,
+) -> (Result<Bytes, ReadFailed>, Option<(MailboxId, EntryId, Body)>) {
+    let mut body = match body.map_or_else(|| reader.open(mailbox, message), Ok) {
+        Ok(body) => body,
+        Err(error) => return (Err(failed(error)), None),
+    };
+    match body.read_wire(offset, length as usize) {
+        Ok(octets) => (Ok(octets.into()), Some((mailbox, message.entry, body))),
+        Err(error) => (Err(ReadFailed::Failed(error.to_string())), None),
+    }
+}
+
+fn failed(error: ReadError) -> ReadFailed {
+    match error {
+        ReadError::Gone => ReadFailed::Gone,
+        ReadError::Failed(reason) => ReadFailed::Failed(reason),
+    }
+}
+
+fn spool_failed(error: nfs_compat::Error) -> SpoolFailed {
+    if error.is_full() { SpoolFailed::NoSpace } else { SpoolFailed::Failed(error.to_string()) }
+}
+
+fn ready(ticket: Ticket, answer: Answer) -> Working {
+    Box::pin(std::future::ready((ticket, Settled::Answer(answer))))
+}
+
+fn not_logged_in() -> Answer {
+    Answer::Account(Err(account::Refused::Unavailable("nobody is logged in".into())))
+}
+
+fn read_without_account(read: &Read) -> Answer {
+    let failed = || ReadFailed::Failed("the account is being opened again".into());
+    match read {
+        Read::Describe { messages, .. } => Answer::Described(messages.iter().map(|_| Err(failed())).collect()),
+        Read::Search { messages, .. } => Answer::Found(messages.iter().map(|_| Err(failed())).collect()),
+        Read::Octets { .. } => Answer::Octets(Err(failed())),
+    }
+}
+
+/// The thread that was to read died.
+fn lost(reason: String) -> Answer {
+    Answer::Octets(Err(ReadFailed::Failed(reason)))
+}
+
+/// Runs slow work off the async threads.
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, String> {
+    tokio::task::spawn_blocking(work).await.map_err(|error| error.to_string())
+}

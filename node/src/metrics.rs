@@ -1,0 +1,157 @@
+//! What the operator sees in numbers (Prometheus text format; names as in the interface page).
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::encoding::text::encode;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
+use prometheus_client::registry::Registry;
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct ByProtocol {
+    pub protocol: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct ByResult {
+    pub protocol: &'static str,
+    pub result: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct ByName {
+    pub name: &'static str,
+    pub result: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct ByOperation {
+    pub operation: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct ByKind {
+    pub kind: &'static str,
+}
+
+/// All metrics of one node; several nodes of one test process have one each.
+pub struct Metrics {
+    registry: Registry,
+    pub connections: Family<ByProtocol, Gauge>,
+    pub connections_total: Family<ByProtocol, Counter>,
+    pub connections_refused: Family<ByProtocol, Counter>,
+    pub commands: Family<ByName, Counter>,
+    pub command_seconds: Family<ByProtocol, Histogram>,
+    pub logins: Family<ByResult, Counter>,
+    pub deliveries: Family<ByResult, Counter>,
+    pub received_bytes: Family<ByProtocol, Counter>,
+    pub sent_bytes: Family<ByProtocol, Counter>,
+    pub accounts_owned: Gauge,
+    pub fs_operations: Family<ByOperation, Counter>,
+    pub fs_seconds: Family<ByOperation, Histogram>,
+    pub heals: Family<ByKind, Counter>,
+    pub raft_term: Gauge,
+    pub raft_leader: Gauge,
+    pub raft_commit_seconds: Gauge<f64, AtomicU64>,
+    pub lease_remaining_seconds: Gauge<f64, AtomicU64>,
+    pub takeovers: Counter,
+    pub witness_batches: Gauge,
+    pub stale_epochs: Gauge,
+    pub penalised_addresses: Gauge,
+}
+
+fn latency() -> Histogram {
+    Histogram::new(exponential_buckets(0.000_05, 4.0, 10))
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self {
+            registry: Registry::default(),
+            connections: Family::default(),
+            connections_total: Family::default(),
+            connections_refused: Family::default(),
+            commands: Family::default(),
+            command_seconds: Family::new_with_constructor(latency),
+            logins: Family::default(),
+            deliveries: Family::default(),
+            received_bytes: Family::default(),
+            sent_bytes: Family::default(),
+            accounts_owned: Gauge::default(),
+            fs_operations: Family::default(),
+            fs_seconds: Family::new_with_constructor(latency),
+            heals: Family::default(),
+            raft_term: Gauge::default(),
+            raft_leader: Gauge::default(),
+            raft_commit_seconds: Gauge::default(),
+            lease_remaining_seconds: Gauge::default(),
+            takeovers: Counter::default(),
+            witness_batches: Gauge::default(),
+            stale_epochs: Gauge::default(),
+            penalised_addresses: Gauge::default(),
+        }
+    }
+}
+
+impl Metrics {
+    pub fn new() -> Arc<Self> {
+        let mut metrics = Self::default();
+        metrics.register();
+        Arc::new(metrics)
+    }
+
+    fn register(&mut self) {
+        let mut registry = Registry::default();
+        let mut add = |name: &str, help: &str, metric: Box<dyn prometheus_client::registry::Metric>| {
+            registry.register(format!("roost_{name}"), help, metric);
+        };
+        add("sessions_connections", "Open connections", Box::new(self.connections.clone()));
+        add("sessions_accepted", "Connections accepted", Box::new(self.connections_total.clone()));
+        add("sessions_refused", "Connections refused by a limit", Box::new(self.connections_refused.clone()));
+        add("commands", "Commands by name and result", Box::new(self.commands.clone()));
+        add("commands_latency_seconds", "From command to reply", Box::new(self.command_seconds.clone()));
+        add("auth_logins", "Logins by result", Box::new(self.logins.clone()));
+        add("auth_penalised_addresses", "Addresses slowed for failures", Box::new(self.penalised_addresses.clone()));
+        add("lmtp_deliveries", "Deliveries by result, one a recipient", Box::new(self.deliveries.clone()));
+        add("sessions_received_bytes", "Bytes from clients", Box::new(self.received_bytes.clone()));
+        add("sessions_sent_bytes", "Bytes to clients", Box::new(self.sent_bytes.clone()));
+        add("accounts_owned", "Accounts open on this node", Box::new(self.accounts_owned.clone()));
+        add("accounts_takeovers", "Accounts taken over", Box::new(self.takeovers.clone()));
+        add("fs_operations", "File operations by kind", Box::new(self.fs_operations.clone()));
+        add("fs_latency_seconds", "Latency of syncs by kind", Box::new(self.fs_seconds.clone()));
+        add("heals", "Damage mended, by kind", Box::new(self.heals.clone()));
+        add("raft_term", "Raft term", Box::new(self.raft_term.clone()));
+        add("raft_leader", "1 if this node leads", Box::new(self.raft_leader.clone()));
+        add("raft_commit_seconds", "Latency of the last commit", Box::new(self.raft_commit_seconds.clone()));
+        add("lease_remaining_seconds", "Until the session's lease ends", Box::new(self.lease_remaining_seconds.clone()));
+        add("witness_batches", "Witness batches committed", Box::new(self.witness_batches.clone()));
+        add("witness_stale_epochs", "Witnesses refused", Box::new(self.stale_epochs.clone()));
+        self.registry = registry;
+    }
+
+    /// The text that `/metrics` answers with.
+    pub fn text(&self) -> String {
+        let mut text = String::new();
+        // Writing into a String cannot fail.
+        let _ = encode(&mut text, &self.registry);
+        text
+    }
+
+    /// Counts one file operation, and its time if it is one that waits for a disk.
+    pub fn fs(&self, operation: &'static str, took: Option<Duration>) {
+        self.fs_operations.get_or_create(&ByOperation { operation }).inc();
+        if let Some(took) = took {
+            self.fs_seconds.get_or_create(&ByOperation { operation }).observe(took.as_secs_f64());
+        }
+    }
+
+    /// A number for a test or a page: the sum of a family of counters is not worth an API of its own.
+    pub fn set_float(gauge: &Gauge<f64, AtomicU64>, value: f64) {
+        gauge.inner().store(value.to_bits(), Ordering::Relaxed);
+    }
+}

@@ -1,0 +1,406 @@
+//! Accounts that are open here: each has one owner, on one worker at a time, and a snapshot for everybody else.
+//!
+//! Invariants
+//! - An account has one [`Account`] at a time in this process, and that has at most one owner (L-FN1).
+//! - An owner that can no longer tell what counts is dropped whole and opened again from disk; nothing that it had not
+//!   published was ever seen.
+//! - Requests are answered exactly once, in the order in which they were queued.
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+
+use account::owner::{Limits, Now, Owner, Setup};
+use account::reader::Reader;
+use account::tenure::{Tenure, Volume, Witness};
+use account::{Refused, Request, Snapshot, door::Done};
+use model::{AccountId, MailboxName, SiteId, SpecialUse};
+use nfs_compat::Fs;
+use store::format::Format;
+use store::format::maildir::Maildir;
+use store::index::cache::Cache;
+use store::paths::Home;
+use tokio::sync::{oneshot, watch};
+
+use crate::metrics::Metrics;
+use crate::pool::{Job, Pool};
+use crate::time;
+
+/// Requests that one commit takes together: one sync for all of them.
+const BATCH_MAX: usize = 256;
+/// An account that nobody used for so long is closed.
+const IDLE_S: u64 = 300;
+
+type Answer = oneshot::Sender<Result<Done, Refused>>;
+
+/// What all accounts of this node share.
+pub struct Shared {
+    pub fs: Arc<dyn Fs>,
+    pub site: SiteId,
+    pub node: u8,
+    pub volume: Volume,
+    pub witness: Arc<dyn Witness>,
+    pub tenures: Arc<dyn Tenures>,
+    pub limits: Limits,
+    pub autocreate: Vec<(MailboxName, Option<SpecialUse>)>,
+    /// Directory of the field caches, in the node's own `state_dir`.
+    pub caches: PathBuf,
+    /// Seconds between looks at what other programs did, while sessions are open.
+    pub observe_s: u64,
+    pub metrics: Arc<Metrics>,
+}
+
+/// Hands out the epoch under which an account may be owned here. Blocking.
+pub trait Tenures: Send + Sync {
+    fn epoch(&self, account: AccountId) -> Result<model::Epoch, String>;
+}
+
+/// All open accounts.
+pub struct Registry {
+    shared: Arc<Shared>,
+    pool: Arc<Pool>,
+    open: Mutex<HashMap<AccountId, Arc<Account>>>,
+    stopping: AtomicBool,
+}
+
+/// One account, open or about to be.
+pub struct Account {
+    pub id: AccountId,
+    pub user: String,
+    home: PathBuf,
+    shared: Arc<Shared>,
+    pool: Weak<Pool>,
+    this: Weak<Account>,
+    queue: Mutex<Queue>,
+    owner: Mutex<Option<Box<Opened>>>,
+    snapshot: watch::Sender<Option<Arc<Snapshot>>>,
+    reader: Mutex<Option<Reader>>,
+    /// POP3's exclusive lock (RFC 1939 §3).
+    maildrop: AtomicBool,
+    sessions: AtomicUsize,
+}
+
+struct Opened {
+    owner: Owner,
+    looked_s: u64,
+    used_s: u64,
+}
+
+#[derive(Default)]
+struct Queue {
+    waiting: Vec<(Request, Answer)>,
+    /// Wants to know when the account is open.
+    opening: Vec<oneshot::Sender<Result<Arc<Snapshot>, String>>>,
+    tick: bool,
+    close: Option<oneshot::Sender<()>>,
+    /// In the pool's queue, or running.
+    scheduled: bool,
+    closed: bool,
+}
+
+impl Registry {
+    pub fn new(shared: Shared, pool: Arc<Pool>) -> Arc<Self> {
+        let shared = Arc::new(shared);
+        Arc::new(Self { shared, pool, open: Mutex::default(), stopping: AtomicBool::new(false) })
+    }
+
+    /// The account of this user, open. The error is for the operator's log and says what to do.
+    pub async fn open(&self, id: AccountId, user: &str, home: PathBuf) -> Result<Arc<Account>, String> {
+        if self.stopping.load(Ordering::Acquire) {
+            return Err("this node is stopping".into());
+        }
+        let account = Arc::clone(lock(&self.open).entry(id).or_insert_with(|| {
+            Arc::new_cyclic(|this| Account {
+                id,
+                user: user.to_owned(),
+                home,
+                shared: Arc::clone(&self.shared),
+                pool: Arc::downgrade(&self.pool),
+                this: this.clone(),
+                queue: Mutex::default(),
+                owner: Mutex::default(),
+                snapshot: watch::Sender::new(None),
+                reader: Mutex::default(),
+                maildrop: AtomicBool::new(false),
+                sessions: AtomicUsize::new(0),
+            })
+        }));
+        account.opened().await?;
+        Ok(account)
+    }
+
+    /// Accounts that are open now.
+    pub fn accounts(&self) -> Vec<Arc<Account>> {
+        lock(&self.open).values().cloned().collect()
+    }
+
+    /// Gives every open account its share of lazy work, and lets go of those that nobody uses.
+    pub fn tick(&self) {
+        for account in self.accounts() {
+            account.schedule(|queue| queue.tick = true);
+        }
+    }
+
+    /// Closes all accounts: everything durable, and written back for neighbours. New ones are refused.
+    pub async fn stop(&self) {
+        self.stopping.store(true, Ordering::Release);
+        for account in self.accounts() {
+            let (sender, closed) = oneshot::channel();
+            account.schedule(|queue| queue.close = Some(sender));
+            if closed.await.is_err() {
+                tracing::warn!(user = %account.user, "account was not closed cleanly; its journal is complete");
+            }
+        }
+    }
+}
+
+impl Account {
+    /// The newest snapshot, if it is open.
+    pub fn snapshot(&self) -> Option<Arc<Snapshot>> {
+        self.snapshot.borrow().clone()
+    }
+
+    /// Hears of every new snapshot.
+    pub fn watch(&self) -> watch::Receiver<Option<Arc<Snapshot>>> {
+        self.snapshot.subscribe()
+    }
+
+    pub fn reader(&self) -> Option<Reader> {
+        lock(&self.reader).clone()
+    }
+
+    /// Asks the owner. The answer comes when it is durable.
+    pub async fn ask(&self, request: Request) -> Result<Done, Refused> {
+        let (sender, answer) = oneshot::channel();
+        if !self.schedule(|queue| queue.waiting.push((request, sender))) {
+            return Err(Refused::Unavailable("this node is stopping".into()));
+        }
+        // The answer is lost only if the owner died with the question: what it did is not known.
+        answer.await.unwrap_or(Err(Refused::Unknown))
+    }
+
+    async fn opened(&self) -> Result<Arc<Snapshot>, String> {
+        if let Some(snapshot) = self.snapshot() {
+            return Ok(snapshot);
+        }
+        let (sender, opened) = oneshot::channel();
+        self.schedule(|queue| queue.opening.push(sender));
+        opened.await.unwrap_or_else(|_| Err("the account was closed".into()))
+    }
+
+    /// Takes the maildrop for one POP3 session. Dropping the guard gives it back.
+    pub fn lock_maildrop(&self) -> Option<MaildropGuard> {
+        let taken = self.maildrop.swap(true, Ordering::AcqRel);
+        (!taken).then(|| self.this.upgrade().map(MaildropGuard)).flatten()
+    }
+
+    /// Counts a session for as long as the guard lives: its account is observed meanwhile.
+    pub fn join(&self) -> Option<SessionGuard> {
+        self.sessions.fetch_add(1, Ordering::AcqRel);
+        self.this.upgrade().map(SessionGuard)
+    }
+
+    pub fn sessions(&self) -> usize {
+        self.sessions.load(Ordering::Acquire)
+    }
+
+    /// False once the account was closed for good.
+    fn schedule(&self, change: impl FnOnce(&mut Queue)) -> bool {
+        let mut queue = lock(&self.queue);
+        if queue.closed {
+            return false;
+        }
+        change(&mut queue);
+        if !queue.scheduled
+            && let (Some(pool), Some(this)) = (self.pool.upgrade(), self.this.upgrade())
+        {
+            queue.scheduled = true;
+            pool.queue(this);
+        }
+        true
+    }
+
+    /// Opens the owner if there is none.
+    fn ensure_open(&self, owner: &mut Option<Box<Opened>>) -> Result<(), String> {
+        if owner.is_some() {
+            return Ok(());
+        }
+        let opened = self.open_owner()?;
+        self.publish(&opened.owner);
+        *lock(&self.reader) = Some(opened.owner.reader());
+        *owner = Some(Box::new(opened));
+        Ok(())
+    }
+
+    fn open_owner(&self) -> Result<Opened, String> {
+        let shared = &self.shared;
+        let fs = Arc::clone(&shared.fs);
+        let told = |error: &dyn std::fmt::Display| error.to_string();
+        let home = Home::recognise(&*fs, &self.home).map_err(|error| told(&error))?;
+        let epoch = shared.tenures.epoch(self.id)?;
+        let tenure = Tenure { epoch, volume: shared.volume, witness: Arc::clone(&shared.witness) };
+        let format: Arc<dyn Format> = Arc::new(Maildir::new(Arc::clone(&fs), &home));
+        // A cache that cannot be opened costs time, never mail.
+        let cache = Cache::open(&*fs, &shared.caches.join(format!("{}.cache", self.id)));
+        let cache = cache.inspect_err(|error| tracing::warn!(user = %self.user, %error, "no field cache")).ok();
+        let setup = Setup {
+            account: self.id,
+            user: self.user.clone(),
+            site: shared.site,
+            node: shared.node,
+            home,
+            fs,
+            format,
+            tenure,
+            limits: shared.limits.clone(),
+            autocreate: shared.autocreate.clone(),
+            cache: cache.map(Arc::new),
+        };
+        let owner = Owner::open(setup, now()).map_err(|error| told(&error))?;
+        let now_s = time::unix_us() / 1_000_000;
+        Ok(Opened { owner, looked_s: now_s, used_s: now_s })
+    }
+
+    fn publish(&self, owner: &Owner) {
+        self.snapshot.send_if_modified(|held| {
+            let new = owner.snapshot();
+            let changed = held.as_ref().is_none_or(|held| !Arc::ptr_eq(held, &new));
+            *held = Some(new);
+            changed
+        });
+    }
+
+    fn commit(&self, opened: &mut Opened, waiting: Vec<(Request, Answer)>) -> bool {
+        opened.used_s = time::unix_us() / 1_000_000;
+        let (requests, senders): (Vec<_>, Vec<_>) = waiting.into_iter().unzip();
+        let answers = opened.owner.commit(now(), requests);
+        self.publish(&opened.owner);
+        for (answer, sender) in answers.into_iter().zip(senders) {
+            // A session that is gone does not want its answer.
+            let _ = sender.send(answer);
+        }
+        opened.owner.is_sound()
+    }
+
+    /// Lazy work, and a look at what other programs did.
+    fn tick(&self, opened: &mut Opened) -> bool {
+        let now_s = time::unix_us() / 1_000_000;
+        if self.sessions() > 0 && now_s.saturating_sub(opened.looked_s) >= self.shared.observe_s {
+            opened.looked_s = now_s;
+            let looked = opened.owner.commit(now(), vec![Request::Observe { mailbox: None }]);
+            for refused in looked.into_iter().filter_map(Result::err) {
+                tracing::warn!(user = %self.user, %refused, "could not look at what other programs did");
+            }
+        }
+        opened.owner.tick(now());
+        self.publish(&opened.owner);
+        opened.owner.is_sound()
+    }
+}
+
+impl Job for Account {
+    fn run(self: Arc<Self>) {
+        let (waiting, opening, tick, close) = {
+            let mut queue = lock(&self.queue);
+            let count = queue.waiting.len().min(BATCH_MAX);
+            let waiting: Vec<_> = queue.waiting.drain(..count).collect();
+            (waiting, std::mem::take(&mut queue.opening), std::mem::take(&mut queue.tick), queue.close.take())
+        };
+        let mut owner = lock(&self.owner);
+        let needed = !waiting.is_empty() || !opening.is_empty();
+        let opened = if needed { self.ensure_open(&mut owner) } else { Ok(()) };
+        if let Err(reason) = &opened {
+            tracing::error!(user = %self.user, account = %self.id, %reason, "account cannot be opened");
+        }
+        for sender in opening {
+            let answer = opened.clone().and_then(|()| self.snapshot().ok_or_else(|| "not open".into()));
+            let _ = sender.send(answer);
+        }
+        let mut sound = true;
+        match (&mut *owner, opened) {
+            (Some(opened), Ok(())) => {
+                if !waiting.is_empty() {
+                    sound = self.commit(opened, waiting);
+                }
+                if tick && sound {
+                    sound = self.tick(opened);
+                }
+            }
+            (_, Err(reason)) => refuse(waiting, &reason),
+            (None, Ok(())) => {}
+        }
+        if tick && sound && self.is_idle(owner.as_deref()) {
+            self.let_go(&mut owner);
+        }
+        if !sound {
+            tracing::error!(user = %self.user, account = %self.id, "account is read again from disk");
+            *owner = None;
+        }
+        if let Some(sender) = close {
+            lock(&self.queue).closed = true;
+            self.let_go(&mut owner);
+            let _ = sender.send(());
+        }
+        drop(owner);
+        self.reschedule();
+    }
+}
+
+impl Account {
+    fn is_idle(&self, opened: Option<&Opened>) -> bool {
+        let now_s = time::unix_us() / 1_000_000;
+        opened.is_some_and(|opened| self.sessions() == 0 && now_s.saturating_sub(opened.used_s) >= IDLE_S)
+    }
+
+    /// Writes everything back, and forgets what can be read again.
+    fn let_go(&self, owner: &mut Option<Box<Opened>>) {
+        if let Some(mut opened) = owner.take() {
+            opened.owner.close(now());
+        }
+        *lock(&self.reader) = None;
+        self.snapshot.send_replace(None);
+    }
+
+    /// Queues itself again if more came while it ran.
+    fn reschedule(&self) {
+        let mut queue = lock(&self.queue);
+        let more = !queue.waiting.is_empty() || !queue.opening.is_empty() || queue.tick || queue.close.is_some();
+        queue.scheduled = more;
+        if more && let (Some(pool), Some(this)) = (self.pool.upgrade(), self.this.upgrade()) {
+            pool.queue(this);
+        }
+    }
+}
+
+fn refuse(waiting: Vec<(Request, Answer)>, reason: &str) {
+    for (_, sender) in waiting {
+        let _ = sender.send(Err(Refused::Unavailable(reason.to_owned())));
+    }
+}
+
+/// Holds the maildrop.
+pub struct MaildropGuard(Arc<Account>);
+
+impl Drop for MaildropGuard {
+    fn drop(&mut self) {
+        self.0.maildrop.store(false, Ordering::Release);
+    }
+}
+
+/// Counts one session.
+pub struct SessionGuard(Arc<Account>);
+
+impl Drop for SessionGuard {
+    fn drop(&mut self) {
+        self.0.sessions.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
+fn now() -> Now {
+    Now { unix_us: time::unix_us() }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -33,7 +33,8 @@ impl Epoch {
 
     /// Reads what `Display` wrote.
     pub fn parse_hex(text: &str) -> Option<Self> {
-        let digits = text.len() == 16 && text.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b));
+        let digits =
+            text.len() == 16 && text.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b));
         digits.then(|| u64::from_str_radix(text, 16).ok().map(Self)).flatten()
     }
 }

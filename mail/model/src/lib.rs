@@ -17,9 +17,7 @@ pub mod view;
 pub use clock::{Clock, ClockAhead, ModSeq, Stamp};
 pub use epoch::Epoch;
 pub use flag::{Flag, Keyword, SystemFlag, SystemFlags};
-pub use ids::{
-    AccountId, ContentId, DeliveryKey, EntryId, MailboxId, MessageId, SiteId, Uid, UidValidity,
-};
+pub use ids::{AccountId, ContentId, DeliveryKey, EntryId, MailboxId, MessageId, SiteId, Uid, UidValidity};
 pub use name::{MailboxName, NameError, SpecialUse};
 pub use op::{Op, Position, Record};
 pub use version::{Dot, ReplicaId, VersionVector};

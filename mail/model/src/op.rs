@@ -53,28 +53,86 @@ pub struct Append {
 pub enum Op {
     Append(Append),
     /// An append whose bytes are those of `source`.
-    Copy { source: EntryId, append: Append },
-    Move { entry: EntryId, observed: Vec<Dot>, to: MailboxId, uid: Option<NumberedUid> },
-    Expunge { entries: Vec<(EntryId, Vec<Dot>)> },
-    Flags { entries: Vec<EntryId>, set: Vec<Flag>, clear: Vec<Flag> },
+    Copy {
+        source: EntryId,
+        append: Append,
+    },
+    Move {
+        entry: EntryId,
+        observed: Vec<Dot>,
+        to: MailboxId,
+        uid: Option<NumberedUid>,
+    },
+    Expunge {
+        entries: Vec<(EntryId, Vec<Dot>)>,
+    },
+    Flags {
+        entries: Vec<EntryId>,
+        set: Vec<Flag>,
+        clear: Vec<Flag>,
+    },
     /// Numbers a tag (the dot that placed the entry).
-    AssignUid { uids: Vec<(EntryId, Dot, NumberedUid)> },
-    UidLate { mailbox: MailboxId, tags: Vec<(EntryId, Dot)>, exposed_next: u32 },
-    Horizon { mailbox: MailboxId, uid_validity: UidValidity, horizon: u32, lineage: (u64, SiteId) },
+    AssignUid {
+        uids: Vec<(EntryId, Dot, NumberedUid)>,
+    },
+    UidLate {
+        mailbox: MailboxId,
+        tags: Vec<(EntryId, Dot)>,
+        exposed_next: u32,
+    },
+    Horizon {
+        mailbox: MailboxId,
+        uid_validity: UidValidity,
+        horizon: u32,
+        lineage: (u64, SiteId),
+    },
     MailboxCreate(Claim),
     MailboxRename(Claim),
     MailboxUndelete(Claim),
     /// `context` is the issuer's version vector: what the deletion saw.
-    MailboxDelete { mailbox: MailboxId, observed: Vec<Dot>, context: VersionVector, gone: Path },
-    Subscribe { name: String, on: bool },
+    MailboxDelete {
+        mailbox: MailboxId,
+        observed: Vec<Dot>,
+        context: VersionVector,
+        gone: Path,
+    },
+    Subscribe {
+        name: String,
+        on: bool,
+    },
     /// `None` removes. Account metadata has no mailbox.
-    Metadata { mailbox: Option<MailboxId>, key: String, value: Option<Vec<u8>> },
-    SpecialUse { mailbox: MailboxId, purpose: Option<SpecialUse> },
-    Acl { mailbox: MailboxId, identifier: String, rights: Option<String>, observed: Vec<Dot> },
-    ScriptPut { name: String, text: Vec<u8>, observed: Option<Stamp> },
-    ScriptDelete { name: String, observed: Option<Stamp> },
-    ScriptActivate { name: Option<String> },
-    Home { site: SiteId, home_epoch: u64, lineage: (u64, SiteId) },
+    Metadata {
+        mailbox: Option<MailboxId>,
+        key: String,
+        value: Option<Vec<u8>>,
+    },
+    SpecialUse {
+        mailbox: MailboxId,
+        purpose: Option<SpecialUse>,
+    },
+    Acl {
+        mailbox: MailboxId,
+        identifier: String,
+        rights: Option<String>,
+        observed: Vec<Dot>,
+    },
+    ScriptPut {
+        name: String,
+        text: Vec<u8>,
+        observed: Option<Stamp>,
+    },
+    ScriptDelete {
+        name: String,
+        observed: Option<Stamp>,
+    },
+    ScriptActivate {
+        name: Option<String>,
+    },
+    Home {
+        site: SiteId,
+        home_epoch: u64,
+        lineage: (u64, SiteId),
+    },
 }
 
 /// One hierarchy level below a parent; `parent` is `None` at the top.

@@ -6,7 +6,7 @@
 //!   (a cycle, too deep, too long, not a name) is shown at the top: nothing that holds messages is ever out of reach.
 //! - INBOX is always there, and always the same mailbox.
 //!
-//! Walks all mailboxes, not the entries: to be computed again when `Effects` names a mailbox or the account.
+//! Walks all mailboxes, and entries only of those that no claim keeps alive: to be computed again when `Effects` names a mailbox or the account.
 
 #[cfg(test)]
 mod tests;

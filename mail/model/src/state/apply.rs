@@ -40,7 +40,9 @@ impl AccountState {
         match op {
             Op::Append(append) => self.append(append, true, by, effects),
             Op::Copy { source: _, append } => self.append(append, false, by, effects),
-            Op::Move { entry, observed, to, uid } => self.move_entry(*entry, observed, *to, *uid, by, effects),
+            Op::Move { entry, observed, to, uid } => {
+                self.move_entry(*entry, observed, *to, *uid, by, effects)
+            }
             Op::Expunge { entries } => self.expunge(entries, by, effects),
             Op::Flags { entries, set, clear } => self.set_flags(entries, set, clear, by, effects),
             Op::AssignUid { uids } => self.assign(uids, effects),
@@ -119,11 +121,8 @@ impl AccountState {
         let mut header = append.header.clone();
         header.delivery = header.delivery.filter(|_| is_delivery);
         self.touch(append.entry, effects);
-        let entry = self
-            .facts
-            .entries
-            .entry(append.entry)
-            .or_insert_with(|| Entry::new(&header, by.stamp, by.dot));
+        let entry =
+            self.facts.entries.entry(append.entry).or_insert_with(|| Entry::new(&header, by.stamp, by.dot));
         let key_before = entry.header().delivery;
         entry.join_header(&header, by.stamp, by.dot);
         for flag in &append.flags {
@@ -237,7 +236,8 @@ impl AccountState {
         if let Some(key) = entry.header().delivery.filter(|key| self.index.has_twins(*key)) {
             effects.entries.extend(self.index.keyed(key));
         }
-        let unclaimed = |mailbox: &MailboxId| !self.facts.mailboxes.get(mailbox).is_some_and(Mailbox::is_live);
+        let unclaimed =
+            |mailbox: &MailboxId| !self.facts.mailboxes.get(mailbox).is_some_and(Mailbox::is_live);
         effects.mailboxes.extend(entry.tags().iter().map(|tag| tag.mailbox).filter(unclaimed));
     }
 
@@ -295,7 +295,8 @@ impl AccountState {
         if contexts.is_empty() {
             return 0;
         }
-        let concerned = |tag: &Tag| tag.mailbox == id && contexts.iter().any(|context| context.covers(tag.dot));
+        let concerned =
+            |tag: &Tag| tag.mailbox == id && contexts.iter().any(|context| context.covers(tag.dot));
         let mut count = 0;
         for entry in self.index.tagged(id) {
             let tags = self.facts.entries.get(&entry).map_or(&[][..], |entry| entry.tags());

@@ -125,7 +125,12 @@ impl AccountState {
             return;
         }
         tags.sort_by_key(|tag| tag.dot);
-        canon.number(1).bytes(id.as_bytes()).header(entry.header()).number(entry.created().get()).count(tags.len());
+        canon
+            .number(1)
+            .bytes(id.as_bytes())
+            .header(entry.header())
+            .number(entry.created().get())
+            .count(tags.len());
         for tag in tags {
             canon.dot(tag.dot).bytes(tag.mailbox.as_bytes()).number(tag.stamp.get());
             let (validity, uid) = tag.uid.map_or((0, 0), |(validity, uid)| (validity.get(), uid.get()));

@@ -41,9 +41,8 @@ impl AccountState {
         for (id, mailbox) in self.facts.mailboxes.iter().filter(|(_, mailbox)| mailbox.was_deleted()) {
             for entry in self.index.tagged(*id) {
                 let tags = self.facts.entries.get(&entry).into_iter().flat_map(|entry| entry.tags());
-                let gone = |tag: &&super::entry::Tag| {
-                    tag.mailbox == *id && mailbox.hides_for_good(tag.dot, stable)
-                };
+                let gone =
+                    |tag: &&super::entry::Tag| tag.mailbox == *id && mailbox.hides_for_good(tag.dot, stable);
                 hidden.extend(tags.filter(gone).map(|tag| (entry, tag.dot, *id)));
             }
         }

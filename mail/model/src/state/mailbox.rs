@@ -81,7 +81,8 @@ impl Mailbox {
 
     /// The deletions that hide entries: what a claim must name as seen, and no others.
     pub fn deletes_in_force(&self) -> Vec<Dot> {
-        let in_force = |(dot, context): (&Dot, &VersionVector)| (!self.is_void(*dot, context)).then_some(*dot);
+        let in_force =
+            |(dot, context): (&Dot, &VersionVector)| (!self.is_void(*dot, context)).then_some(*dot);
         self.deletes.iter().filter_map(in_force).collect()
     }
 
@@ -135,9 +136,9 @@ impl Mailbox {
 
     /// As [`hides`](Self::hides), counting only deletions that `stable` covers.
     pub(super) fn hides_for_good(&self, tag: Dot, stable: &VersionVector) -> bool {
-        self.deletes.iter().any(|(dot, context)| {
-            stable.covers(*dot) && context.covers(tag) && !self.is_void(*dot, context)
-        })
+        self.deletes
+            .iter()
+            .any(|(dot, context)| stable.covers(*dot) && context.covers(tag) && !self.is_void(*dot, context))
     }
 
     pub(super) fn was_deleted(&self) -> bool {

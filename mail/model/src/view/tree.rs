@@ -226,9 +226,7 @@ impl Naming<'_> {
         let level = self.nodes.get(&id).and_then(Node::level);
         let own = level.and_then(|level| self.suffixed(id, level)).or_else(|| self.suffixed(id, NAMELESS));
         // All 32 digits are taken only by a mailbox that someone called so. Numbers then, until one is free.
-        let numbered = || {
-            (0u64..).find_map(|n| self.suffixed(id, &format!("{NAMELESS}~{n}")))
-        };
+        let numbered = || (0u64..).find_map(|n| self.suffixed(id, &format!("{NAMELESS}~{n}")));
         if let Some(name) = own.or_else(numbered) {
             self.give(id, name);
         }

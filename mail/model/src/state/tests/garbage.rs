@@ -32,8 +32,14 @@ fn entry() -> impl Strategy<Value = EntryId> {
 }
 
 fn path() -> impl Strategy<Value = Path> {
-    let level = prop_oneof!["[aA]", "\\PC{0,3}", Just("..".into()), Just("a/b".into()), Just("iNBOX".into()),
-        Just("x".repeat(199))];
+    let level = prop_oneof![
+        "[aA]",
+        "\\PC{0,3}",
+        Just("..".into()),
+        Just("a/b".into()),
+        Just("iNBOX".into()),
+        Just("x".repeat(199))
+    ];
     (prop::option::of(mailbox()), level).prop_map(|(parent, level)| Path { parent, level })
 }
 

@@ -69,7 +69,7 @@ fn act(site: &mut Site, step: Step) {
 
 fn act_on_mailboxes(site: &mut Site, step: Step, mailbox: MailboxId, any: MailboxId, live: &[MailboxId]) {
     let level = LEVELS[usize::from(step.pick) % LEVELS.len()];
-    let parent = choose(live, step.pick / 4).filter(|_| step.pick % 3 == 0);
+    let parent = choose(live, step.pick / 4).filter(|_| step.pick.is_multiple_of(3));
     match step.what {
         27..30 => {
             let path = Path { parent, level: level.to_owned() };
@@ -103,7 +103,7 @@ fn act_on_account(site: &mut Site, step: Step, mailbox: MailboxId) {
     match (step.what, step.pick % 4) {
         (40, _) => _ = site.issue(Op::Subscribe { name: name.to_owned(), on: step.with < 128 }),
         (41, _) => {
-            let mailbox = (step.pick % 2 == 0).then_some(mailbox);
+            let mailbox = (step.pick.is_multiple_of(2)).then_some(mailbox);
             let value = (step.with < 128).then(|| vec![step.with]);
             site.issue(Op::Metadata { mailbox, key: name.to_owned(), value });
         }
@@ -161,7 +161,8 @@ fn stable(sites: &[Site], at: usize) -> Option<VersionVector> {
     if !sites.iter().all(|other| here.covers_own_of(other)) {
         return None;
     }
-    let least = sites.iter().min_by_key(|site| site.state.version().iter().map(|(_, head)| head.seq).sum::<u64>());
+    let least =
+        sites.iter().min_by_key(|site| site.state.version().iter().map(|(_, head)| head.seq).sum::<u64>());
     let least = least.map(|site| site.state.version().clone())?;
     sites.iter().all(|site| site.state.version().covers_all(&least)).then_some(least)
 }
@@ -198,8 +199,8 @@ fn run(steps: &[Step], count: usize, apply: Apply) -> Result<AccountState, Strin
             }
             44..58 => {
                 let records = sites[here].missing_at(&sites[there]);
-                let some = records.iter().take(1 + usize::from(step.with) % 8);
-                some.map(|record| deliver(&mut sites[there], record)).collect::<Result<(), _>>()?;
+                let mut some = records.iter().take(1 + usize::from(step.with) % 8);
+                some.try_for_each(|record| deliver(&mut sites[there], record))?;
             }
             58..62 => twice_is_once(&mut sites[here], step.with)?,
             _ => forget(&mut sites, here)?,
@@ -326,7 +327,8 @@ fn the_checker_catches_a_merge_that_ignores_the_site_when_times_are_equal() {
                 ids.push(state.facts.keywords.number(flag));
             }
             let written = entries.iter().filter_map(|entry| state.facts.entries.get(entry));
-            let registers = written.flat_map(|entry| entry.flags()).filter(|register| ids.contains(&register.id));
+            let registers =
+                written.flat_map(|entry| entry.flags()).filter(|register| ids.contains(&register.id));
             let equal = registers.filter(|register| register.stamp.get() >> 4 == record.stamp.get() >> 4);
             if let Some(register) = equal.max_by_key(|register| register.stamp) {
                 mutated.stamp = crate::Stamp::from_u64(register.stamp.get() + 1);

@@ -70,7 +70,12 @@ fn parted() -> (Site, Site, Known) {
 }
 
 /// Applies all interleavings of two lists of records to copies of a state; each keeps its own order.
-fn interleave(state: &AccountState, left: &[crate::Record], right: &[crate::Record], ends: &mut Vec<AccountState>) {
+fn interleave(
+    state: &AccountState,
+    left: &[crate::Record],
+    right: &[crate::Record],
+    ends: &mut Vec<AccountState>,
+) {
     if left.is_empty() && right.is_empty() {
         ends.push(state.clone());
     }

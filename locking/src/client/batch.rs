@@ -198,7 +198,8 @@ impl Work {
     }
 
     /// Everything under way is brought to an end, in order, before anything newer is begun.
-    async fn recover(&mut self, front: UnderWay) {
+    async fn recover(&mut self, mut front: UnderWay) {
+        front.pending = None;
         self.under_way.push_front(front);
         let mut ended = Vec::new();
         for mut request in std::mem::take(&mut self.under_way) {

@@ -1,0 +1,301 @@
+//! The rules of the replicated state machine, one by one.
+
+use locking::command::*;
+use locking::state::*;
+use model::Epoch;
+
+/// A service that is fed one request after the other.
+struct Service {
+    state: State,
+    index: u64,
+}
+
+impl Service {
+    fn new() -> Self {
+        Self { state: State::default(), index: 0 }
+    }
+
+    fn founded(incarnation: u32) -> Self {
+        let mut service = Self::new();
+        assert_eq!(service.ask(Command::Found { site: 1, incarnation }), Answer::Done);
+        service
+    }
+
+    fn send(&mut self, id: RequestId, command: Command) -> Answer {
+        self.index += 1;
+        let answer = self.state.apply(self.index, &Request { id, command }, &mut Touched::default());
+        assert!(self.state.is_sound());
+        answer
+    }
+
+    fn ask(&mut self, command: Command) -> Answer {
+        let id = RequestId { client: 1, seq: self.index + 1 };
+        self.send(id, command)
+    }
+
+    fn open(&mut self, node: u8) -> SessionId {
+        match self.ask(Command::SessionOpen { node: NodeId(node), replaces_older: false }) {
+            Answer::Opened(session) => session,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn grant(&mut self, session: SessionId, bucket: Bucket) -> Option<Epoch> {
+        match self.ask(Command::Grant { session, wanted: Wanted::These(vec![bucket]) }) {
+            Answer::Granted(runs) => runs.first().map(|run| run.epoch),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn witness(&mut self, bucket: Bucket, epoch: Epoch, counter: u64) -> Result<(), Refusal> {
+        match self.ask(Command::Witness { records: vec![record(bucket, epoch, counter)] }) {
+            Answer::Witnessed { refused } => refused.first().map_or(Ok(()), |(_, refusal)| Err(*refusal)),
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+fn record(bucket: Bucket, epoch: Epoch, counter: u64) -> Record {
+    let value = Value::new(&counter.to_le_bytes()).expect("short");
+    Record { bucket, epoch, subkey: [7; 16], value, counter }
+}
+
+#[test]
+fn nothing_is_granted_before_the_service_is_founded_and_it_is_founded_once() {
+    let mut service = Service::new();
+    let open = Command::SessionOpen { node: NodeId(1), replaces_older: false };
+    assert_eq!(service.ask(open), Answer::Refused(Refusal::NotFounded));
+    assert_eq!(service.ask(Command::Found { site: 1, incarnation: 3 }), Answer::Done);
+    assert_eq!(service.ask(Command::Found { site: 1, incarnation: 3 }), Answer::Done);
+    let other = Command::Found { site: 1, incarnation: 4 };
+    assert_eq!(service.ask(other), Answer::Refused(Refusal::FoundedOtherwise));
+}
+
+#[test]
+fn a_bucket_goes_to_nobody_else_while_its_session_is_live() {
+    // (L-SM1)
+    let mut service = Service::founded(5);
+    let (one, two) = (service.open(1), service.open(2));
+    assert_eq!(service.grant(one, 9), Some(Epoch::new(5, 1)));
+    assert_eq!(service.grant(two, 9), None);
+    assert_eq!(service.grant(one, 9), Some(Epoch::new(5, 1)), "what it holds is answered as it is");
+    service.ask(Command::SessionExpire { session: one });
+    assert_eq!(service.grant(two, 9), Some(Epoch::new(5, 2)));
+    assert_eq!(service.ask(grant_of(one, 9)), Answer::Refused(Refusal::NoSession));
+}
+
+fn grant_of(session: SessionId, bucket: Bucket) -> Command {
+    Command::Grant { session, wanted: Wanted::These(vec![bucket]) }
+}
+
+#[test]
+fn every_grant_has_a_higher_epoch_even_to_the_same_node() {
+    // (L-SM1, J1)
+    let mut service = Service::founded(1);
+    let mut epochs = Vec::new();
+    for _ in 0..3 {
+        let session = service.open(1);
+        epochs.extend(service.grant(session, 0));
+        service.ask(Command::SessionClose { session });
+    }
+    let session = service.open(1);
+    for _ in 0..2 {
+        let epoch = service.grant(session, 0).expect("free");
+        epochs.push(epoch);
+        assert_eq!(service.ask(Command::Release { bucket: 0, epoch }), Answer::Done);
+    }
+    assert_eq!(epochs, (1..=5).map(|counter| Epoch::new(1, counter)).collect::<Vec<_>>());
+}
+
+#[test]
+fn a_deposed_owner_is_refused_its_witness() {
+    // (L-SM2, locking.md §12.1: the paused writer)
+    let mut service = Service::founded(1);
+    let paused = service.open(1);
+    let old = service.grant(paused, 3).expect("free");
+    assert_eq!(service.witness(3, old, 4096), Ok(()));
+    service.ask(Command::SessionExpire { session: paused });
+    assert_eq!(service.witness(3, old, 4200), Err(Refusal::StaleEpoch), "expired, though nobody has it yet");
+    let other = service.open(2);
+    let new = service.grant(other, 3).expect("its owner is gone");
+    // (L-SM3): what the grant found is final.
+    assert_eq!(service.state.witness(3, &[7; 16]).expect("witnessed").counter, 4096);
+    assert_eq!(service.witness(3, old, 4200), Err(Refusal::StaleEpoch));
+    assert_eq!(service.witness(3, new, 4097), Ok(()));
+    assert_eq!(service.state.witness(3, &[7; 16]).expect("witnessed").epoch, new);
+}
+
+#[test]
+fn an_epoch_that_was_never_granted_witnesses_nothing() {
+    let mut service = Service::founded(1);
+    let session = service.open(1);
+    assert_eq!(service.witness(3, Epoch::new(0, 0), 1), Err(Refusal::StaleEpoch), "a free bucket's own epoch");
+    let epoch = service.grant(session, 3).expect("free");
+    assert_eq!(service.witness(4, epoch, 1), Err(Refusal::StaleEpoch), "of another bucket");
+    assert_eq!(service.witness(3, epoch.next().expect("low"), 1), Err(Refusal::StaleEpoch));
+    service.ask(Command::Release { bucket: 3, epoch });
+    assert_eq!(service.witness(3, epoch, 1), Err(Refusal::StaleEpoch), "released");
+}
+
+#[test]
+fn counters_never_go_backwards_whoever_owns_the_bucket() {
+    // (L-SM2, J3)
+    let mut service = Service::founded(1);
+    let session = service.open(1);
+    let epoch = service.grant(session, 3).expect("free");
+    assert_eq!(service.witness(3, epoch, 10), Ok(()));
+    assert_eq!(service.witness(3, epoch, 9), Err(Refusal::Backwards));
+    service.ask(Command::Release { bucket: 3, epoch });
+    let epoch = service.grant(session, 3).expect("free");
+    assert_eq!(service.witness(3, epoch, 9), Err(Refusal::Backwards));
+    assert_eq!(service.witness(3, epoch, 11), Ok(()));
+}
+
+#[test]
+fn the_same_witness_is_accepted_again() {
+    // (L-CM3): a lost answer is asked for again.
+    let mut service = Service::founded(1);
+    let session = service.open(1);
+    let epoch = service.grant(session, 3).expect("free");
+    assert_eq!(service.witness(3, epoch, 10), Ok(()));
+    let before = service.state.witness(3, &[7; 16]).cloned();
+    assert_eq!(service.witness(3, epoch, 10), Ok(()));
+    assert_eq!(service.state.witness(3, &[7; 16]).cloned(), before);
+}
+
+#[test]
+fn each_record_of_a_batch_has_its_own_result() {
+    // (L-SM2)
+    let mut service = Service::founded(1);
+    let session = service.open(1);
+    let epoch = service.grant(session, 3).expect("free");
+    let stale = Epoch::new(1, 99);
+    let records = vec![
+        record(3, epoch, 5),
+        record(3, stale, 6),
+        record(3, epoch, 4),
+        record(3, epoch, 7),
+        record(8, epoch, 1),
+    ];
+    let refused = vec![(1, Refusal::StaleEpoch), (2, Refusal::Backwards), (4, Refusal::StaleEpoch)];
+    assert_eq!(service.ask(Command::Witness { records }), Answer::Witnessed { refused });
+    assert_eq!(service.state.witness(3, &[7; 16]).expect("witnessed").counter, 7);
+    assert_eq!(service.state.witness_count(), 1);
+}
+
+#[test]
+fn a_request_that_comes_again_is_answered_as_before_and_changes_nothing() {
+    let mut service = Service::founded(1);
+    let id = RequestId { client: 77, seq: 1 };
+    let open = Command::SessionOpen { node: NodeId(1), replaces_older: false };
+    let first = service.send(id, open.clone());
+    assert_eq!(service.send(id, open), first, "not a second session");
+    assert_eq!(service.state.sessions.len(), 1);
+
+    let Answer::Opened(session) = first else { panic!("{first:?}") };
+    let epoch = service.grant(session, 3).expect("free");
+    let early = Command::Witness { records: vec![record(3, epoch, 1)] };
+    let accepted = service.send(RequestId { client: 77, seq: 2 }, early.clone());
+    assert_eq!(service.witness(3, epoch, 2), Ok(()));
+    assert_eq!(service.send(RequestId { client: 77, seq: 2 }, early), accepted, "it was accepted when it came");
+    assert_eq!(service.state.witness(3, &[7; 16]).expect("witnessed").counter, 2);
+}
+
+#[test]
+fn a_request_older_than_the_memory_is_not_carried_out() {
+    let mut service = Service::founded(1);
+    let session = service.open(1);
+    let epoch = service.grant(session, 3).expect("free");
+    for seq in 1..=ANSWERS_MAX as u64 + 1 {
+        service.send(RequestId { client: 77, seq }, Command::Drain { bucket: 3, epoch, to: None });
+    }
+    let late = service.send(RequestId { client: 77, seq: 1 }, Command::Release { bucket: 3, epoch });
+    assert_eq!(late, Answer::Refused(Refusal::TooOld));
+    assert_eq!(service.state.bucket(3).holder, Holder::Owned(session));
+}
+
+#[test]
+fn memory_of_clients_and_sessions_is_bounded() {
+    let mut service = Service::founded(1);
+    for client in 0..2 * CLIENTS_MAX as u64 {
+        let open = Command::SessionOpen { node: NodeId(1), replaces_older: true };
+        let Answer::Opened(session) = service.send(RequestId { client: 1000 + client, seq: 1 }, open) else {
+            panic!("not opened")
+        };
+        service.grant(session, 3);
+    }
+    assert!(service.state.clients.len() <= CLIENTS_MAX);
+    assert_eq!(service.state.sessions.len(), 1, "those before it lost their last bucket");
+}
+
+#[test]
+fn a_restarted_node_has_its_buckets_back_at_once_under_higher_epochs() {
+    // (L-LE4, L-LE3)
+    let mut service = Service::founded(1);
+    let killed = service.open(1);
+    let neighbour = service.open(2);
+    assert_eq!(service.grant(neighbour, 4), Some(Epoch::new(1, 1)));
+    assert_eq!(service.grant(killed, 3), Some(Epoch::new(1, 1)));
+    let open = Command::SessionOpen { node: NodeId(1), replaces_older: true };
+    let Answer::Opened(session) = service.ask(open) else { panic!("not opened") };
+    let Answer::Granted(runs) = service.ask(Command::Grant { session, wanted: Wanted::AllFree }) else {
+        panic!("not granted")
+    };
+    assert_eq!(
+        runs,
+        [
+            Run { first: 0, last: 2, epoch: Epoch::new(1, 1) },
+            Run { first: 3, last: 3, epoch: Epoch::new(1, 2) },
+            Run { first: 5, last: u16::MAX, epoch: Epoch::new(1, 1) },
+        ],
+        "all but the neighbour's"
+    );
+}
+
+#[test]
+fn a_draining_owner_keeps_witnessing_until_it_releases() {
+    // (§7.1)
+    let mut service = Service::founded(1);
+    let (one, two) = (service.open(1), service.open(2));
+    let epoch = service.grant(one, 3).expect("free");
+    assert_eq!(service.ask(Command::Drain { bucket: 3, epoch, to: Some(NodeId(2)) }), Answer::Done);
+    assert_eq!(service.state.bucket(3).holder, Holder::Draining(one, NodeId(2)));
+    assert_eq!(service.witness(3, epoch, 1), Ok(()));
+    assert_eq!(service.grant(two, 3), None);
+    assert_eq!(service.ask(Command::Release { bucket: 3, epoch }), Answer::Done);
+    assert_eq!(service.ask(Command::Release { bucket: 3, epoch }), Answer::Done, "once is as good as twice");
+    assert!(service.grant(two, 3).expect("free") > epoch);
+    assert_eq!(service.ask(Command::Release { bucket: 3, epoch }), Answer::Refused(Refusal::StaleEpoch));
+}
+
+#[test]
+fn only_the_owner_has_an_account_forgotten() {
+    let mut service = Service::founded(1);
+    let session = service.open(1);
+    let epoch = service.grant(session, 3).expect("free");
+    assert_eq!(service.witness(3, epoch, 1), Ok(()));
+    let stale = Command::Forget { bucket: 3, epoch: Epoch::new(1, 9), subkey: [7; 16] };
+    assert_eq!(service.ask(stale), Answer::Refused(Refusal::StaleEpoch));
+    assert_eq!(service.ask(Command::Forget { bucket: 3, epoch, subkey: [7; 16] }), Answer::Done);
+    assert_eq!(service.state.witness(3, &[7; 16]), None);
+}
+
+#[test]
+fn a_value_that_is_too_long_is_no_value() {
+    assert!(Value::new(&[0; VALUE_BYTES_MAX]).is_some());
+    assert!(Value::new(&[0; VALUE_BYTES_MAX + 1]).is_none());
+    let mut service = Service::founded(1);
+    let records = vec![record(0, Epoch::new(1, 1), 1); RECORDS_MAX + 1];
+    assert_eq!(service.ask(Command::Witness { records }), Answer::Refused(Refusal::TooMany));
+}
+
+#[test]
+fn a_copy_taken_before_a_request_does_not_change_with_it() {
+    let mut service = Service::founded(1);
+    let session = service.open(1);
+    let epoch = service.grant(session, 3).expect("free");
+    assert_eq!(service.witness(3, epoch, 1), Ok(()));
+    let frozen = service.state.clone();
+    assert_eq!(service.witness(3, epoch, 2), Ok(()));
+    assert_eq!(frozen.witness(3, &[7; 16]).expect("witnessed").counter, 1);
+}

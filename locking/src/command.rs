@@ -132,21 +132,47 @@ pub enum Wanted {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Command {
     /// The first command of a new service: fixes its site and the upper half of all its epochs.
-    Found { site: u8, incarnation: u32 },
+    Found {
+        site: u8,
+        incarnation: u32,
+    },
     /// Opens a session. `replaces_older` says that the caller has proof that every earlier process of this node is
     /// dead (L-LE4): it holds the lock of the node's own directory.
-    SessionOpen { node: NodeId, replaces_older: bool },
+    SessionOpen {
+        node: NodeId,
+        replaces_older: bool,
+    },
     /// The leader has not heard of it for longer than its lease.
-    SessionExpire { session: SessionId },
+    SessionExpire {
+        session: SessionId,
+    },
     /// Its process ends, and has finished whatever it had begun.
-    SessionClose { session: SessionId },
-    Grant { session: SessionId, wanted: Wanted },
+    SessionClose {
+        session: SessionId,
+    },
+    Grant {
+        session: SessionId,
+        wanted: Wanted,
+    },
     /// Asks the owner to hand a bucket over; `to: None` takes the wish back.
-    Drain { bucket: Bucket, epoch: Epoch, to: Option<NodeId> },
-    Release { bucket: Bucket, epoch: Epoch },
-    Witness { records: Vec<Record> },
+    Drain {
+        bucket: Bucket,
+        epoch: Epoch,
+        to: Option<NodeId>,
+    },
+    Release {
+        bucket: Bucket,
+        epoch: Epoch,
+    },
+    Witness {
+        records: Vec<Record>,
+    },
     /// The account is gone for good.
-    Forget { bucket: Bucket, epoch: Epoch, subkey: Subkey },
+    Forget {
+        bucket: Bucket,
+        epoch: Epoch,
+        subkey: Subkey,
+    },
 }
 
 /// Names a request for ever: the same client never uses a sequence number for two.
@@ -230,6 +256,8 @@ pub enum Answer {
     /// What of the wanted buckets the session holds now. What is missing is held by another live session.
     Granted(Vec<Run>),
     /// The records that were refused, by their place in the request. All others were accepted.
-    Witnessed { refused: Vec<(u32, Refusal)> },
+    Witnessed {
+        refused: Vec<(u32, Refusal)>,
+    },
     Refused(Refusal),
 }

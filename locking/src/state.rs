@@ -15,8 +15,8 @@ use model::Epoch;
 use serde::{Deserialize, Serialize};
 
 use crate::command::{
-    Answer, BUCKETS, Bucket, Command, NodeId, RECORDS_MAX, Record, Refusal, Request, RequestId, Run, SessionId,
-    Subkey, Wanted, Witness,
+    Answer, BUCKETS, Bucket, Command, NodeId, RECORDS_MAX, Record, Refusal, Request, RequestId, Run,
+    SessionId, Subkey, Wanted, Witness,
 };
 
 /// Buckets whose state is copied together when a reader still holds the old one.
@@ -195,7 +195,8 @@ impl State {
             }
         }
         if self.clients.len() > CLIENTS_MAX {
-            let oldest = self.clients.iter().min_by_key(|(_, memory)| memory.used_at).map(|(client, _)| *client);
+            let oldest =
+                self.clients.iter().min_by_key(|(_, memory)| memory.used_at).map(|(client, _)| *client);
             if let Some(client) = oldest {
                 self.clients.remove(&client);
             }
@@ -258,7 +259,12 @@ impl State {
         Answer::Done
     }
 
-    fn grant(&mut self, session: SessionId, wanted: &Wanted, touched: &mut Touched) -> Result<Answer, Refusal> {
+    fn grant(
+        &mut self,
+        session: SessionId,
+        wanted: &Wanted,
+        touched: &mut Touched,
+    ) -> Result<Answer, Refusal> {
         let incarnation = self.config.ok_or(Refusal::NotFounded)?.incarnation;
         if !self.is_live(session) {
             return Err(Refusal::NoSession);
@@ -273,7 +279,9 @@ impl State {
         for bucket in buckets {
             let Some(epoch) = self.grant_one(bucket, session, incarnation, touched) else { continue };
             match runs.last_mut() {
-                Some(run) if run.epoch == epoch && run.last.checked_add(1) == Some(bucket) => run.last = bucket,
+                Some(run) if run.epoch == epoch && run.last.checked_add(1) == Some(bucket) => {
+                    run.last = bucket
+                }
                 Some(_) | None => runs.push(Run { first: bucket, last: bucket, epoch }),
             }
         }
@@ -296,7 +304,11 @@ impl State {
             None => {}
         }
         // Of a lower incarnation: this bucket has never been granted by this service.
-        let epoch = if old.epoch < Epoch::new(incarnation, 0) { Epoch::new(incarnation, 1) } else { old.epoch.next()? };
+        let epoch = if old.epoch < Epoch::new(incarnation, 0) {
+            Epoch::new(incarnation, 1)
+        } else {
+            old.epoch.next()?
+        };
         self.set_bucket(bucket, BucketState { epoch, holder: Holder::Owned(session) }, touched);
         if let Some(session) = self.sessions.get_mut(&session) {
             session.buckets += 1;

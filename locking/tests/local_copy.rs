@@ -23,7 +23,8 @@ fn machine(copied: Option<Applied>) -> Machine {
 fn apply(machine: &mut Machine, commands: Vec<(u64, Command)>) {
     let entries = commands.into_iter().map(|(index, command)| {
         let request = Request { id: RequestId { client: 5, seq: index }, command };
-        let entry = Entry::new_normal(log_id::<TypeConfig>(1, 1, index), Proposal(std::sync::Arc::new(request)));
+        let entry =
+            Entry::new_normal(log_id::<TypeConfig>(1, 1, index), Proposal(std::sync::Arc::new(request)));
         Ok((entry, None))
     });
     let entries: Vec<_> = entries.collect();

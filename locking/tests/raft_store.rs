@@ -111,7 +111,11 @@ async fn holds(store: &mut LogStore) -> Model {
     let mut reader = store.get_log_reader().await;
     let entries = reader.try_get_log_entries(..).await.expect("reads");
     for found in &entries {
-        assert_eq!(found, &entry(found.log_id().leader_id.term, found.index()), "entries come back as they were");
+        assert_eq!(
+            found,
+            &entry(found.log_id().leader_id.term, found.index()),
+            "entries come back as they were"
+        );
     }
     Model {
         vote: reader.read_vote().await.expect("reads"),
@@ -185,23 +189,34 @@ fn whatever_was_acknowledged_survives_a_crash_at_every_call() {
             let held = run(holds(&mut store));
             let before = acknowledged.checked_sub(1).map_or_else(Model::default, |last| models[last].clone());
             let after = models.get(acknowledged);
-            assert!(held == before || Some(&held) == after, "{seed}/{killed_at}: {acknowledged} steps, {held:?}");
+            assert!(
+                held == before || Some(&held) == after,
+                "{seed}/{killed_at}: {acknowledged} steps, {held:?}"
+            );
             // What was recovered can be written to and reopened.
             let last = run(store.get_log_state()).expect("reads").last_log_id;
-            let next = Step::Append(9, last.map_or(1, |last| last.index + 1)..=last.map_or(1, |last| last.index + 3));
+            let next = Step::Append(
+                9,
+                last.map_or(1, |last| last.index + 1)..=last.map_or(1, |last| last.index + 3),
+            );
             assert!(run(take(&mut store, &next)), "{seed}/{killed_at}");
             drop(store);
             thread.join().expect("the thread ends");
             fs.crash(seed + 100);
-            let (mut store, _thread) = open(&fs).unwrap_or_else(|error| panic!("{seed}/{killed_at}: {error}"));
+            let (mut store, _thread) =
+                open(&fs).unwrap_or_else(|error| panic!("{seed}/{killed_at}: {error}"));
             assert_eq!(run(holds(&mut store)), held.after(&next), "{seed}/{killed_at}");
         }
     }
 }
 
 fn segments(fs: &SimFs) -> Vec<PathBuf> {
-    let mut names: Vec<PathBuf> =
-        fs.read_dir(&directory()).expect("lists").into_iter().map(|entry| directory().join(entry.name)).collect();
+    let mut names: Vec<PathBuf> = fs
+        .read_dir(&directory())
+        .expect("lists")
+        .into_iter()
+        .map(|entry| directory().join(entry.name))
+        .collect();
     names.sort();
     names
 }
@@ -218,7 +233,8 @@ fn three_frames() -> (SimFs, PathBuf, Vec<usize>) {
     thread.join().expect("the thread ends");
     let path = segments(&fs).remove(0);
     let bytes = fs.read(&path, 1 << 20).expect("reads");
-    let begins = bytes.windows(4).enumerate().filter(|(_, window)| window == b"RFR1").map(|(at, _)| at).collect();
+    let begins =
+        bytes.windows(4).enumerate().filter(|(_, window)| window == b"RFR1").map(|(at, _)| at).collect();
     (fs, path, begins)
 }
 
@@ -362,7 +378,8 @@ fn a_snapshot_is_there_whole_or_not_at_all_wherever_the_process_is_killed() {
     let directory = Path::new("/state/raft/snapshot");
     let publish = |fs: &SimFs, index| {
         let (meta, bytes) = snapshot_of(index);
-        Snapshots::open(Arc::new(fs.clone()), directory).and_then(|snapshots| snapshots.publish(&meta, &bytes))
+        Snapshots::open(Arc::new(fs.clone()), directory)
+            .and_then(|snapshots| snapshots.publish(&meta, &bytes))
     };
     let mut seen = BTreeSet::new();
     for killed_at in 0..30 {

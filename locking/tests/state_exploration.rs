@@ -14,13 +14,26 @@ const SUBKEY: Subkey = [1; 16];
 #[derive(Clone, Copy, Debug)]
 enum Step {
     /// A node starts again. Whether its old process is known to be dead.
-    Open { node: u8, replaces: bool },
+    Open {
+        node: u8,
+        replaces: bool,
+    },
     /// The leader expires the newest session of a node.
-    Expire { node: u8 },
-    Grant { node: u8 },
-    Release { node: u8 },
+    Expire {
+        node: u8,
+    },
+    Grant {
+        node: u8,
+    },
+    Release {
+        node: u8,
+    },
     /// Under the epoch that the node believes in, however old; `past` many tenures ago.
-    Witness { node: u8, past: usize, counter: u64 },
+    Witness {
+        node: u8,
+        past: usize,
+        counter: u64,
+    },
 }
 
 /// The service, what each node believes, and what was seen.
@@ -110,7 +123,11 @@ impl World {
         if refused.is_empty() {
             let by = *self.accepted_by.entry(epoch).or_insert(session);
             assert_eq!(by, session, "one session an epoch (J1)");
-            assert_eq!(self.accepted_by.last_key_value().map(|(epoch, _)| *epoch), Some(epoch), "no late epoch (J1)");
+            assert_eq!(
+                self.accepted_by.last_key_value().map(|(epoch, _)| *epoch),
+                Some(epoch),
+                "no late epoch (J1)"
+            );
             assert_eq!(self.granted.last(), Some(&epoch), "accepted only under the newest epoch (L-SM2)");
             assert!(self.state.is_live(session), "accepted only of a live session (L-SM2)");
             assert!(counter >= self.counter, "counters never fall (L-SM2)");

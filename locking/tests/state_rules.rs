@@ -129,7 +129,11 @@ fn a_deposed_owner_is_refused_its_witness() {
 fn an_epoch_that_was_never_granted_witnesses_nothing() {
     let mut service = Service::founded(1);
     let session = service.open(1);
-    assert_eq!(service.witness(3, Epoch::new(0, 0), 1), Err(Refusal::StaleEpoch), "a free bucket's own epoch");
+    assert_eq!(
+        service.witness(3, Epoch::new(0, 0), 1),
+        Err(Refusal::StaleEpoch),
+        "a free bucket's own epoch"
+    );
     let epoch = service.grant(session, 3).expect("free");
     assert_eq!(service.witness(4, epoch, 1), Err(Refusal::StaleEpoch), "of another bucket");
     assert_eq!(service.witness(3, epoch.next().expect("low"), 1), Err(Refusal::StaleEpoch));
@@ -197,7 +201,11 @@ fn a_request_that_comes_again_is_answered_as_before_and_changes_nothing() {
     let early = Command::Witness { records: vec![record(3, epoch, 1)] };
     let accepted = service.send(RequestId { client: 77, seq: 2 }, early.clone());
     assert_eq!(service.witness(3, epoch, 2), Ok(()));
-    assert_eq!(service.send(RequestId { client: 77, seq: 2 }, early), accepted, "it was accepted when it came");
+    assert_eq!(
+        service.send(RequestId { client: 77, seq: 2 }, early),
+        accepted,
+        "it was accepted when it came"
+    );
     assert_eq!(service.state.witness(3, &[7; 16]).expect("witnessed").counter, 2);
 }
 

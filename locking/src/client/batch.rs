@@ -175,8 +175,10 @@ impl Work {
 
     async fn leave(&mut self) {
         self.leave_at = None;
-        let (records, done) =
-            std::mem::take(&mut self.gathered).into_iter().map(|waiting| (waiting.record, waiting.done)).unzip();
+        let (records, done) = std::mem::take(&mut self.gathered)
+            .into_iter()
+            .map(|waiting| (waiting.record, waiting.done))
+            .unzip();
         self.seq += 1;
         let id = RequestId { client: self.client, seq: self.seq };
         let request = Arc::new(Request { id, command: Command::Witness { records } });

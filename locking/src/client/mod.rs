@@ -26,8 +26,8 @@ use batch::Batcher;
 use counters::Counters;
 
 use crate::command::{
-    Answer, BUCKETS, Bucket, Command, NodeId, Record, Refusal, Request, RequestId, Run, SessionId, Subkey, Value,
-    Wanted, Witness,
+    Answer, BUCKETS, Bucket, Command, NodeId, Record, Refusal, Request, RequestId, Run, SessionId, Subkey,
+    Value, Wanted, Witness,
 };
 use crate::lease::{Lease, Length};
 use crate::raft::log::LogOptions;

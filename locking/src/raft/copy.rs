@@ -250,8 +250,10 @@ fn load(db: &sled::Db, store: u64) -> io::Result<Option<(Applied, Totals)>> {
                 places.ok_or_else(|| invalid("page of another size".to_owned()))?.copy_from_slice(&states);
             }
             (Some(b'w'), Some(bucket)) => {
-                let subkey: [u8; 16] =
-                    key.get(3..).and_then(|key| key.try_into().ok()).ok_or_else(|| invalid("bad key".to_owned()))?;
+                let subkey: [u8; 16] = key
+                    .get(3..)
+                    .and_then(|key| key.try_into().ok())
+                    .ok_or_else(|| invalid("bad key".to_owned()))?;
                 witnesses.insert((u16::from_be_bytes(*bucket), subkey), coding::decode(rest)?);
             }
             (Some(_) | None, _) => return Err(invalid("unknown key".to_owned())),
@@ -269,7 +271,11 @@ fn load(db: &sled::Db, store: u64) -> io::Result<Option<(Applied, Totals)>> {
     }
     let state = assemble(&head, &buckets, witnesses);
     let applied = Applied { last: head.last, membership: head.membership, state };
-    applied.state.is_sound().then_some(Some((applied, totals))).ok_or_else(|| invalid("it is unsound".to_owned()))
+    applied
+        .state
+        .is_sound()
+        .then_some(Some((applied, totals)))
+        .ok_or_else(|| invalid("it is unsound".to_owned()))
 }
 
 fn assemble(head: &Head, buckets: &[BucketState], witnesses: BTreeMap<(Bucket, [u8; 16]), Witness>) -> State {

@@ -42,7 +42,8 @@ impl Header {
 
     /// Returns the header, or `None` when these bytes are not a whole one.
     pub fn decode(bytes: &[u8]) -> Option<Self> {
-        let whole = bytes.starts_with(SEGMENT_MAGIC) && u32_at(bytes, 32)? == crc32fast::hash(bytes.get(..32)?);
+        let whole =
+            bytes.starts_with(SEGMENT_MAGIC) && u32_at(bytes, 32)? == crc32fast::hash(bytes.get(..32)?);
         whole.then_some(())?;
         Some(Self { segment: u64_at(bytes, 8)?, first_frame: u64_at(bytes, 16)?, store: u64_at(bytes, 24)? })
     }
@@ -233,6 +234,10 @@ mod tests {
         assert_eq!(records(b""), Some(vec![]));
         assert_eq!(records(&[9; 13]), None, "unknown kind, long payload");
         assert_eq!(records(&[1, 0, 0]), None, "cut");
-        assert_eq!(records(&[1, 0, 0, 0, 0, 0, 0, 0, 0, 255, 255, 255, 255]), None, "payload beyond the body");
+        assert_eq!(
+            records(&[1, 0, 0, 0, 0, 0, 0, 0, 0, 255, 255, 255, 255]),
+            None,
+            "payload beyond the body"
+        );
     }
 }

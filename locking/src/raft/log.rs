@@ -264,7 +264,11 @@ impl Log {
             create_segment(&*self.fs, &self.directory, &header, self.options).map_err(io::Error::other)?;
         self.offset = HEADER_BYTES as u64;
         self.zeroed = self.options.ahead_bytes.max(self.offset);
-        self.segments.push_back(Segment { number, path: segment_path(&self.directory, number), last_index: 0 });
+        self.segments.push_back(Segment {
+            number,
+            path: segment_path(&self.directory, number),
+            last_index: 0,
+        });
         self.restate()
     }
 
@@ -284,7 +288,9 @@ impl Log {
     fn remove_purged(&mut self) -> io::Result<()> {
         let purged = self.purged.as_ref().map_or(0, |(index, _)| *index);
         let mut removed = false;
-        while self.segments.len() > 1 && self.segments.front().is_some_and(|oldest| oldest.last_index <= purged) {
+        while self.segments.len() > 1
+            && self.segments.front().is_some_and(|oldest| oldest.last_index <= purged)
+        {
             if let Some(segment) = self.segments.pop_front() {
                 self.fs.unlink(&segment.path).map_err(io::Error::other)?;
                 // Oldest first, and durably so: a crash must not leave a gap.
@@ -301,7 +307,8 @@ impl Log {
     /// Starts the one thread that writes. It ends when all senders are gone.
     pub fn run(self) -> io::Result<(mpsc::Sender<Operation>, JoinHandle<()>)> {
         let (sender, receiver) = mpsc::channel();
-        let thread = std::thread::Builder::new().name("raft-log".to_owned()).spawn(move || self.serve(&receiver))?;
+        let thread =
+            std::thread::Builder::new().name("raft-log".to_owned()).spawn(move || self.serve(&receiver))?;
         Ok((sender, thread))
     }
 
@@ -381,7 +388,8 @@ fn write_zeros(file: &dyn File, from: u64, until: u64) -> nfs_compat::Result<()>
 }
 
 fn read_segment(fs: &dyn Fs, path: &Path, number: u64) -> Result<ReadSegment, OpenError> {
-    let damaged = |offset, what: &str| OpenError::Damaged { path: path.to_owned(), offset, what: what.to_owned() };
+    let damaged =
+        |offset, what: &str| OpenError::Damaged { path: path.to_owned(), offset, what: what.to_owned() };
     let bytes = fs.read(path, SEGMENT_BYTES_MAX)?;
     let header = Header::decode(&bytes).ok_or_else(|| damaged(0, "its header does not read"))?;
     if header.segment != number {
@@ -392,7 +400,8 @@ fn read_segment(fs: &dyn Fs, path: &Path, number: u64) -> Result<ReadSegment, Op
     let mut next_frame = header.first_frame;
     while let Found::Frame(body) = frame::frame_at(&bytes, end, number, next_frame) {
         let next = body.end;
-        let read = frame::records(&bytes[body]).ok_or_else(|| damaged(end, "a frame holds unknown records"))?;
+        let read =
+            frame::records(&bytes[body]).ok_or_else(|| damaged(end, "a frame holds unknown records"))?;
         records.extend(read.into_iter().map(|record| Replayed {
             kind: record.kind,
             index: record.index,
@@ -411,7 +420,13 @@ fn read_segment(fs: &dyn Fs, path: &Path, number: u64) -> Result<ReadSegment, Op
     Ok(ReadSegment { header, records, end, next_frame, torn, length: bytes.len() as u64 })
 }
 
-fn follows(path: &Path, previous: u64, last: &ReadSegment, number: u64, header: &Header) -> Result<(), OpenError> {
+fn follows(
+    path: &Path,
+    previous: u64,
+    last: &ReadSegment,
+    number: u64,
+    header: &Header,
+) -> Result<(), OpenError> {
     let damaged = |what: String| OpenError::Damaged { path: path.to_owned(), offset: 0, what };
     if number != previous + 1 {
         return Err(damaged(format!("segment {} before it is missing", number - 1)));

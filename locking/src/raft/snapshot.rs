@@ -84,8 +84,9 @@ impl Snapshots {
         let Some(index) = self.indexes().map_err(io::Error::other)?.pop() else { return Ok(None) };
         let path = self.path(index);
         let bytes = self.fs.read(&path, BYTES_MAX).map_err(io::Error::other)?;
-        let (meta, state) = decode(&bytes)
-            .map_err(|error| coding::invalid(format!("{} is damaged: {error}; refusing to start", path.display())))?;
+        let (meta, state) = decode(&bytes).map_err(|error| {
+            coding::invalid(format!("{} is damaged: {error}; refusing to start", path.display()))
+        })?;
         Ok(Some((meta, state, bytes.into())))
     }
 

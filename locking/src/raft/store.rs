@@ -97,7 +97,11 @@ fn replay(records: &[Replayed]) -> io::Result<Contents> {
             Kind::Append => {
                 let entry: Entry = coding::decode(&record.payload)?;
                 if entry.index() != record.index {
-                    return Err(coding::invalid(format!("entry {} stored as {}", entry.index(), record.index)));
+                    return Err(coding::invalid(format!(
+                        "entry {} stored as {}",
+                        entry.index(),
+                        record.index
+                    )));
                 }
                 contents.push(entry, record.payload.len())?;
             }

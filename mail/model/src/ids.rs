@@ -182,6 +182,17 @@ fn first_16(hasher: &blake3::Hasher) -> [u8; 16] {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct DeliveryKey(pub u64);
 
+impl DeliveryKey {
+    pub fn derive(queue_id: &[u8], recipient: &str) -> Self {
+        let mut hasher = blake3::Hasher::new_derive_key("roost 2026 delivery key");
+        hasher.update(&(queue_id.len() as u64).to_le_bytes()).update(queue_id);
+        hash_text(&mut hasher, recipient);
+        let mut bytes = [0; 8];
+        bytes.copy_from_slice(&hasher.finalize().as_bytes()[..8]);
+        Self(u64::from_le_bytes(bytes))
+    }
+}
+
 /// IMAP unique identifier of a message, within one mailbox and one UIDVALIDITY.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Uid(NonZeroU32);

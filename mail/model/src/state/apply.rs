@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 
 use super::entry::{Entry, Tag};
-use super::{AccountState, Applied, ClaimKind, Effects, Home, Horizon, Mailbox, Removed, registers};
+use super::{AccountState, Applied, ClaimKind, Effects, Facts, Home, Horizon, Mailbox, Removed, registers};
 use crate::op::{Append, Claim, NumberedUid, Path};
 use crate::{Dot, EntryId, Flag, MailboxId, Op, Record, Stamp, VersionVector};
 
@@ -68,49 +68,38 @@ impl AccountState {
                 let mailbox = self.mailbox_changed(*mailbox, effects);
                 mailbox.join_acl(identifier, rights.as_deref(), observed, by.dot);
             }
-            Op::Subscribe { .. }
-            | Op::Metadata { mailbox: None, .. }
-            | Op::ScriptPut { .. }
-            | Op::ScriptDelete { .. }
-            | Op::ScriptActivate { .. }
-            | Op::Home { .. } => {
-                effects.account = true;
-                self.join_account(op, by.stamp);
+            Op::Subscribe { name, on } => {
+                registers::join_key(&mut self.account_changed(effects).subscriptions, name, *on, by.stamp);
+            }
+            Op::Metadata { mailbox: None, key, value } => {
+                let metadata = &mut self.account_changed(effects).metadata;
+                registers::join_key(metadata, key, value.clone(), by.stamp);
+            }
+            Op::ScriptPut { name, text, observed } => {
+                self.account_changed(effects).scripts.put(name, text, *observed, by.stamp);
+            }
+            Op::ScriptDelete { name, observed } => {
+                self.account_changed(effects).scripts.delete(name, *observed);
+            }
+            Op::ScriptActivate { name } => {
+                self.account_changed(effects).scripts.activate(name.clone(), by.stamp);
+            }
+            Op::Home { site, home_epoch, lineage } => {
+                let home = Home { epoch: *home_epoch, site: *site, lineage: *lineage };
+                let facts = self.account_changed(effects);
+                facts.home = facts.home.max(Some(home));
             }
         }
     }
 
-    /// Operations on the account's own registers.
-    fn join_account(&mut self, op: &Op, stamp: Stamp) {
-        let facts = &mut self.facts;
-        match op {
-            Op::Subscribe { name, on } => registers::join_key(&mut facts.subscriptions, name, *on, stamp),
-            Op::Metadata { mailbox: None, key, value } => {
-                registers::join_key(&mut facts.metadata, key, value.clone(), stamp);
-            }
-            Op::ScriptPut { name, text, observed } => facts.scripts.put(name, text, *observed, stamp),
-            Op::ScriptDelete { name, observed } => facts.scripts.delete(name, *observed),
-            Op::ScriptActivate { name } => facts.scripts.activate(name.clone(), stamp),
-            Op::Home { site, home_epoch, lineage } => {
-                let home = Home { epoch: *home_epoch, site: *site, lineage: *lineage };
-                facts.home = facts.home.max(Some(home));
-            }
-            Op::Append(_)
-            | Op::Copy { .. }
-            | Op::Move { .. }
-            | Op::Expunge { .. }
-            | Op::Flags { .. }
-            | Op::AssignUid { .. }
-            | Op::UidLate { .. }
-            | Op::Horizon { .. }
-            | Op::MailboxCreate(_)
-            | Op::MailboxRename(_)
-            | Op::MailboxUndelete(_)
-            | Op::MailboxDelete { .. }
-            | Op::Metadata { mailbox: Some(_), .. }
-            | Op::SpecialUse { .. }
-            | Op::Acl { .. } => unreachable!("not an operation on the account's own registers"),
-        }
+    fn account_changed(&mut self, effects: &mut Effects) -> &mut Facts {
+        effects.account = true;
+        &mut self.facts
+    }
+
+    fn mailbox_changed(&mut self, id: MailboxId, effects: &mut Effects) -> &mut Mailbox {
+        effects.mailboxes.push(id);
+        self.facts.mailboxes.entry(id).or_default()
     }
 }
 
@@ -249,11 +238,6 @@ impl AccountState {
 
 /// Mailboxes.
 impl AccountState {
-    fn mailbox_changed(&mut self, id: MailboxId, effects: &mut Effects) -> &mut Mailbox {
-        effects.mailboxes.push(id);
-        self.facts.mailboxes.entry(id).or_default()
-    }
-
     fn claim(&mut self, kind: ClaimKind, claim: &Claim, by: By, effects: &mut Effects) {
         let mailbox = self.mailbox_changed(claim.mailbox, effects);
         let (deletes, uid_validity) = (mailbox.deletes_in_force(), mailbox.uid_validity());

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::AccountState;
+use super::{AccountState, Mailbox};
 use crate::{EntryId, MailboxId, VersionVector};
 
 impl AccountState {
@@ -38,7 +38,9 @@ impl AccountState {
     /// Takes off the tags that a stable deletion of their mailbox hides, and returns the entries that had them.
     fn drop_hidden_tags(&mut self, stable: &VersionVector) -> BTreeSet<EntryId> {
         let mut hidden = Vec::new();
-        for (id, mailbox) in self.facts.mailboxes.iter().filter(|(_, mailbox)| mailbox.was_deleted()) {
+        let gone_for_good =
+            |mailbox: &Mailbox| mailbox.deletes_in_force().iter().any(|delete| stable.covers(*delete));
+        for (id, mailbox) in self.facts.mailboxes.iter().filter(|(_, mailbox)| gone_for_good(mailbox)) {
             for entry in self.index.tagged(*id) {
                 let tags = self.facts.entries.get(&entry).into_iter().flat_map(|entry| entry.tags());
                 let gone =

@@ -86,6 +86,11 @@ impl Mailbox {
         self.deletes.iter().filter_map(in_force).collect()
     }
 
+    /// Every deletion that was ever asked for, in force or void.
+    pub fn deletes(&self) -> impl Iterator<Item = Dot> {
+        self.deletes.keys().copied()
+    }
+
     /// Name register. `None` when only entries have named the mailbox.
     pub fn name(&self) -> Option<&NameClaim> {
         self.name.as_ref()
@@ -141,10 +146,6 @@ impl Mailbox {
             .any(|(dot, context)| stable.covers(*dot) && context.covers(tag) && !self.is_void(*dot, context))
     }
 
-    pub(super) fn was_deleted(&self) -> bool {
-        !self.deletes.is_empty()
-    }
-
     /// Whether a live rename or undelete is concurrent with the deletion (V2).
     fn is_void(&self, delete: Dot, context: &VersionVector) -> bool {
         self.tags.iter().any(|tag| {
@@ -156,6 +157,7 @@ impl Mailbox {
         })
     }
 
+    /// What a deletion had seen.
     pub(super) fn delete_context(&self, delete: Dot) -> Option<&VersionVector> {
         self.deletes.get(&delete)
     }

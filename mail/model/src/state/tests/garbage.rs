@@ -118,8 +118,6 @@ fn op() -> impl Strategy<Value = Op> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 500, ..ProptestConfig::default() })]
-
     #[test]
     fn no_record_makes_the_state_panic(ops in prop::collection::vec((op(), dot(), any::<u64>()), 0..40)) {
         let mut state = AccountState::new(account(), SiteId::new(0).unwrap());

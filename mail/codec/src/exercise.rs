@@ -9,6 +9,7 @@ use crate::line::{Line, LineReader};
 use crate::lmtp::{self, DataReader};
 use crate::pop3::{self, DotStuffer, Top};
 
+pub use crate::imap::exercise::imap;
 pub use message::exercise::message;
 
 /// POP3: commands, and message text on its way out.

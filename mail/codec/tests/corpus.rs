@@ -18,6 +18,11 @@ fn lmtp_keeps_its_promises_on_the_corpus() {
 }
 
 #[test]
+fn imap_keeps_its_promises_on_the_corpus() {
+    run("imap", exercise::imap);
+}
+
+#[test]
 fn messages_keep_their_promises_on_the_corpus() {
     run("message", exercise::message);
 }
@@ -62,8 +67,31 @@ impl Random {
 }
 
 fn mutate(seed: &[u8], seeds: &[Vec<u8>], random: &mut Random) -> Vec<u8> {
-    const PIECES: [&[u8]; 12] =
-        [b"\r\n", b"\n", b"\r", b".", b"\r\n.\r\n", b"--", b"\0", b"\xff", b"(", b"\"", b"\\", b" "];
+    const PIECES: &[&[u8]] = &[
+        b"\r\n",
+        b"\n",
+        b"\r",
+        b".",
+        b"\r\n.\r\n",
+        b"--",
+        b"\0",
+        b"\xff",
+        b"(",
+        b")",
+        b"\"",
+        b"\\",
+        b" ",
+        b"*",
+        b"[",
+        b"]",
+        b"&",
+        b"{3}\r\n",
+        b"{3+}\r\n",
+        b"{99999999999999999999+}\r\n",
+        b"NOT ",
+        b"OR ",
+        b"4294967295",
+    ];
     let mut data = seed.to_vec();
     for _ in 0..=random.below(4) {
         let at = random.below(data.len() + 1);

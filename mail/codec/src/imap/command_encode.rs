@@ -229,7 +229,12 @@ fn search(out: &mut BytesMut, command: &SearchCommand) {
         string(out, charset.as_bytes());
         put(out, " ");
     }
-    key(out, &command.key);
+    // The list of the whole command has no parentheses.
+    let SearchKey::And(keys) = &command.key else { return key(out, &command.key) };
+    for (index, each) in keys.iter().enumerate() {
+        put(out, if index == 0 { "" } else { " " });
+        key(out, each);
+    }
 }
 
 fn key(out: &mut BytesMut, search_key: &SearchKey) {
@@ -239,13 +244,7 @@ fn key(out: &mut BytesMut, search_key: &SearchKey) {
     };
     match search_key {
         SearchKey::And(keys) => list(out, keys, key),
-        SearchKey::Or(keys) => {
-            for (index, each) in keys.iter().enumerate() {
-                put(out, if index == 0 { "" } else { " " });
-                put(out, if index + 1 < keys.len() { "OR " } else { "" });
-                key(out, each);
-            }
-        }
+        SearchKey::Or(keys) => any_of(out, keys),
         SearchKey::Not(inner) => {
             put(out, "NOT ");
             key(out, inner);
@@ -292,6 +291,20 @@ fn key(out: &mut BytesMut, search_key: &SearchKey) {
         SearchKey::Undraft => put(out, "UNDRAFT"),
         SearchKey::Unflagged => put(out, "UNFLAGGED"),
         SearchKey::Unseen => put(out, "UNSEEN"),
+    }
+}
+
+/// `OR a OR b c`. A chain within the last one keeps its parentheses, or it would be read as part of this one.
+fn any_of(out: &mut BytesMut, keys: &[SearchKey]) {
+    for (index, each) in keys.iter().enumerate() {
+        let last = index + 1 == keys.len();
+        put(out, if index == 0 { "" } else { " " });
+        put(out, if last { "" } else { "OR " });
+        if last && matches!(each, SearchKey::Or(_)) {
+            list(out, [each], key);
+        } else {
+            key(out, each);
+        }
     }
 }
 

@@ -273,7 +273,7 @@ fn put_code(out: &mut BytesMut, code: &Code) {
         Code::PermanentFlags { flags, star } => {
             put(out, "PERMANENTFLAGS ");
             let words = flags.iter().map(Flag::as_str).chain(star.then_some("\\*"));
-            list(out, words, |out, flag| put(out, flag));
+            list(out, words, put);
         }
         Code::UidNext(uid) => put(out, format_args!("UIDNEXT {uid}")),
         Code::UidValidity(value) => put(out, format_args!("UIDVALIDITY {value}")),
@@ -291,52 +291,33 @@ fn put_code(out: &mut BytesMut, code: &Code) {
             number_set(out, numbers.iter().copied());
         }
         Code::MailboxId(id) => put(out, format_args!("MAILBOXID ({id})")),
-        plain => put(out, plain_code(plain)),
-    }
-}
-
-/// Codes that are one word.
-fn plain_code(code: &Code) -> &'static str {
-    match code {
-        Code::Alert => "ALERT",
-        Code::Parse => "PARSE",
-        Code::ReadOnly => "READ-ONLY",
-        Code::ReadWrite => "READ-WRITE",
-        Code::TryCreate => "TRYCREATE",
-        Code::UidNotSticky => "UIDNOTSTICKY",
-        Code::NoModSeq => "NOMODSEQ",
-        Code::Closed => "CLOSED",
-        Code::Unavailable => "UNAVAILABLE",
-        Code::AuthenticationFailed => "AUTHENTICATIONFAILED",
-        Code::AuthorizationFailed => "AUTHORIZATIONFAILED",
-        Code::Expired => "EXPIRED",
-        Code::PrivacyRequired => "PRIVACYREQUIRED",
-        Code::ContactAdmin => "CONTACTADMIN",
-        Code::NoPerm => "NOPERM",
-        Code::InUse => "INUSE",
-        Code::ExpungeIssued => "EXPUNGEISSUED",
-        Code::Corruption => "CORRUPTION",
-        Code::ServerBug => "SERVERBUG",
-        Code::ClientBug => "CLIENTBUG",
-        Code::Cannot => "CANNOT",
-        Code::Limit => "LIMIT",
-        Code::OverQuota => "OVERQUOTA",
-        Code::AlreadyExists => "ALREADYEXISTS",
-        Code::Nonexistent => "NONEXISTENT",
-        Code::TooBig => "TOOBIG",
-        Code::UseAttr => "USEATTR",
-        // These carry something; `put_code` writes them.
-        Code::BadCharset(_) => "BADCHARSET",
-        Code::Capability(_) => "CAPABILITY",
-        Code::PermanentFlags { .. } => "PERMANENTFLAGS",
-        Code::UidNext(_) => "UIDNEXT",
-        Code::UidValidity(_) => "UIDVALIDITY",
-        Code::Unseen(_) => "UNSEEN",
-        Code::AppendUid { .. } => "APPENDUID",
-        Code::CopyUid { .. } => "COPYUID",
-        Code::HighestModSeq(_) => "HIGHESTMODSEQ",
-        Code::Modified(_) => "MODIFIED",
-        Code::MailboxId(_) => "MAILBOXID",
+        Code::Alert => put(out, "ALERT"),
+        Code::Parse => put(out, "PARSE"),
+        Code::ReadOnly => put(out, "READ-ONLY"),
+        Code::ReadWrite => put(out, "READ-WRITE"),
+        Code::TryCreate => put(out, "TRYCREATE"),
+        Code::UidNotSticky => put(out, "UIDNOTSTICKY"),
+        Code::NoModSeq => put(out, "NOMODSEQ"),
+        Code::Closed => put(out, "CLOSED"),
+        Code::Unavailable => put(out, "UNAVAILABLE"),
+        Code::AuthenticationFailed => put(out, "AUTHENTICATIONFAILED"),
+        Code::AuthorizationFailed => put(out, "AUTHORIZATIONFAILED"),
+        Code::Expired => put(out, "EXPIRED"),
+        Code::PrivacyRequired => put(out, "PRIVACYREQUIRED"),
+        Code::ContactAdmin => put(out, "CONTACTADMIN"),
+        Code::NoPerm => put(out, "NOPERM"),
+        Code::InUse => put(out, "INUSE"),
+        Code::ExpungeIssued => put(out, "EXPUNGEISSUED"),
+        Code::Corruption => put(out, "CORRUPTION"),
+        Code::ServerBug => put(out, "SERVERBUG"),
+        Code::ClientBug => put(out, "CLIENTBUG"),
+        Code::Cannot => put(out, "CANNOT"),
+        Code::Limit => put(out, "LIMIT"),
+        Code::OverQuota => put(out, "OVERQUOTA"),
+        Code::AlreadyExists => put(out, "ALREADYEXISTS"),
+        Code::Nonexistent => put(out, "NONEXISTENT"),
+        Code::TooBig => put(out, "TOOBIG"),
+        Code::UseAttr => put(out, "USEATTR"),
     }
 }
 

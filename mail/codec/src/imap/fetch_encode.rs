@@ -41,7 +41,7 @@ impl FetchWriter {
     pub fn flags<'f>(&mut self, out: &mut BytesMut, flags: impl IntoIterator<Item = &'f Flag>, recent: bool) {
         self.item(out, "FLAGS ");
         let names = flags.into_iter().map(Flag::as_str).chain(recent.then_some("\\Recent"));
-        list(out, names, |out, name| put(out, name));
+        list(out, names, put);
     }
 
     pub fn internal_date(&mut self, out: &mut BytesMut, date: DateTime) {

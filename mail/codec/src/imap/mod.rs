@@ -12,6 +12,7 @@ pub mod command;
 pub mod command_encode;
 pub mod date;
 pub mod encode;
+pub(crate) mod exercise;
 pub mod fetch;
 pub mod fetch_encode;
 pub mod framer;
@@ -20,6 +21,7 @@ mod parse;
 pub mod response;
 pub mod search;
 pub mod set;
+mod structure;
 
 pub use command::{Body, Command, Tag};
 pub use encode::Encoder;

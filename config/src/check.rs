@@ -5,6 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use auth::Scheme;
+use auth::scheme::Stored;
 
 use crate::file::Reader;
 use crate::keys::{Auth, Cluster, Config, Listen, Mail, PassdbEntry};
@@ -254,8 +255,16 @@ fn passdb_entry(entry: &PassdbEntry, path: &str, reader: &mut Reader<'_>) {
         let known = Scheme::all().map(Scheme::name).collect::<Vec<_>>().join(", ");
         reader.complain_at(&format!("{path}.default_scheme"), format!("unknown scheme; known are {known}"));
     }
-    if entry.driver == Driver::Static && entry.password.as_ref().is_none_or(String::is_empty) {
-        reader.complain_at(&format!("{path}.password"), "static needs password = \"...\"");
+    if entry.driver == Driver::Static {
+        let password = format!("{path}.password");
+        match entry.password.as_deref().unwrap_or_default() {
+            "" => reader.complain_at(&password, "static needs password = \"...\""),
+            text => {
+                if let Err(error) = Stored::parse(text, Scheme::Plain) {
+                    reader.complain_at(&password, error.to_string());
+                }
+            }
+        }
     }
 }
 

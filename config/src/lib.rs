@@ -5,12 +5,13 @@
 //! - A key nobody knows is refused, and so is one that this version cannot serve yet: nothing is ignored.
 //! - Relative paths are relative to the directory of the file they stand in.
 //!
-//! Rooms have `Options` of their own and read no configuration; `node` makes the one from the other.
+//! Rooms have `Options` of their own and read no configuration: [`Auth::options`] makes those of `auth`, `node` the others.
 
 mod check;
 mod file;
 mod keys;
 mod nearest;
+mod options;
 mod reference;
 mod section;
 mod value;

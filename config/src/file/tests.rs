@@ -187,6 +187,12 @@ fn what_this_version_cannot_serve_is_refused_with_advice() {
 }
 
 #[test]
+fn a_static_user_database_refuses_a_password_it_cannot_check() {
+    let text = "[[auth.passdb]]\ndriver = \"static\"\npassword = \"{NOPE}x\"\n";
+    refused(text, 3, &["unknown password scheme {NOPE}"]);
+}
+
+#[test]
 fn keys_that_contradict_each_other_are_refused() {
     refused("[node]\nstate_dir = \"/srv/mail/state\"\n", 2, &["must not lie in each other"]);
     refused("[node]\nid = 2\n[[cluster.member]]\nid = 1\npeer = \"a:1\"\n", 3, &["id 2", "not among them"]);

@@ -3,16 +3,28 @@
 //! Blocking rooms (the owners, the stores) run on the threads of [`pool`]; sessions are tasks that join a state machine,
 //! a socket and a clock ([`driver`]).
 
+pub mod admin;
 pub mod asking;
+pub mod bind;
+pub mod cli;
+pub mod demo;
 pub mod driver;
+pub mod http;
 pub mod listener;
 pub mod live;
+pub mod measured;
 pub mod metrics;
+pub mod options;
 pub mod pool;
+pub mod privileges;
+pub mod protocols;
 pub mod registry;
+pub mod relaxed;
+pub mod reload;
 pub mod serve;
 pub mod stream;
 pub mod tenure;
 pub mod time;
 pub mod tls;
 pub mod users;
+pub mod volume;

@@ -2,7 +2,7 @@
 
 use std::io::ErrorKind;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -10,7 +10,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use nfs_compat::{DiskFs, Fs};
 use session::{Closing, Connection, Session};
-use tokio::net::{TcpListener, UnixListener, UnixStream};
+use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::watch;
 use tokio_rustls::TlsAcceptor;
 use tracing::Instrument;
@@ -24,13 +24,6 @@ use crate::stream::Stream;
 const HANDSHAKE: Duration = Duration::from_secs(30);
 /// Wait after accept failed for want of descriptors, so that others can be closed.
 const ACCEPT_AGAIN: Duration = Duration::from_millis(100);
-
-/// Where to listen.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Address {
-    Tcp(SocketAddr),
-    Unix(PathBuf),
-}
 
 /// Makes the session of a new connection.
 pub type Begin = Arc<dyn Fn(Connection) -> Box<dyn Session> + Send + Sync>;
@@ -51,6 +44,8 @@ pub struct Front {
     pub acceptor: Option<TlsAcceptor>,
     pub host: Arc<str>,
     pub connections_max: usize,
+    /// Of one address, before anybody logged in.
+    pub unauthenticated_max: usize,
     pub open: AtomicUsize,
     pub output_stall: Duration,
     pub stopping: watch::Receiver<bool>,
@@ -67,28 +62,23 @@ pub enum Bound {
 
 /// Binds, before root is given up.
 #[expect(clippy::disallowed_methods, reason = "listeners are node's to bind")]
-pub async fn bind(address: &Address) -> Result<Bound> {
-    match address {
-        Address::Tcp(address) => {
-            let listener = TcpListener::bind(address).await;
-            Ok(Bound::Tcp(listener.with_context(|| format!("cannot listen on {address}"))?))
-        }
-        Address::Unix(path) => {
-            remove_stale(path).await?;
-            let listener = UnixListener::bind(path);
-            Ok(Bound::Unix(listener.with_context(|| format!("cannot listen on {}", path.display()))?))
-        }
-    }
+pub fn bind_tcp(address: SocketAddr) -> Result<std::net::TcpListener> {
+    let listener = std::net::TcpListener::bind(address).with_context(|| format!("cannot listen on {address}"))?;
+    listener.set_nonblocking(true)?;
+    Ok(listener)
 }
 
-/// Removes a socket that an earlier run left behind. One that somebody answers on stays.
-#[expect(clippy::disallowed_methods, reason = "listeners are node's to bind")]
-async fn remove_stale(path: &Path) -> Result<()> {
-    let refused = UnixStream::connect(path).await.is_err_and(|error| error.kind() == ErrorKind::ConnectionRefused);
+/// As [`bind_tcp`]. A socket that an earlier run left behind is removed; one that somebody answers on stays.
+pub fn bind_unix(path: &Path) -> Result<std::os::unix::net::UnixListener> {
+    let refused = std::os::unix::net::UnixStream::connect(path)
+        .is_err_and(|error| error.kind() == ErrorKind::ConnectionRefused);
     if refused {
         DiskFs::new().unlink(path)?;
     }
-    Ok(())
+    let listener = std::os::unix::net::UnixListener::bind(path)
+        .with_context(|| format!("cannot listen on {}", path.display()))?;
+    listener.set_nonblocking(true)?;
+    Ok(listener)
 }
 
 impl Bound {

@@ -15,7 +15,7 @@ use account::owner::{Limits, Now, Owner, Setup};
 use account::reader::Reader;
 use account::tenure::{Tenure, Volume, Witness};
 use account::{Refused, Request, Snapshot, door::Done};
-use model::{AccountId, MailboxName, SiteId, SpecialUse};
+use model::{AccountId, Epoch, MailboxName, SiteId, SpecialUse};
 use nfs_compat::Fs;
 use store::format::Format;
 use store::format::maildir::Maildir;
@@ -53,7 +53,10 @@ pub struct Shared {
 
 /// Hands out the epoch under which an account may be owned here. Blocking.
 pub trait Tenures: Send + Sync {
-    fn epoch(&self, account: AccountId) -> Result<model::Epoch, String>;
+    fn epoch(&self, account: AccountId) -> Result<Epoch, String>;
+
+    /// Whether that epoch is still ours. Not blocking.
+    fn holds(&self, account: AccountId, epoch: Epoch) -> bool;
 }
 
 /// All open accounts.
@@ -83,6 +86,7 @@ pub struct Account {
 
 struct Opened {
     owner: Owner,
+    epoch: Epoch,
     looked_s: u64,
     used_s: u64,
 }
@@ -259,7 +263,7 @@ impl Account {
         };
         let owner = Owner::open(setup, now()).map_err(|error| told(&error))?;
         let now_s = time::unix_us() / 1_000_000;
-        Ok(Opened { owner, looked_s: now_s, used_s: now_s })
+        Ok(Opened { owner, epoch, looked_s: now_s, used_s: now_s })
     }
 
     fn publish(&self, owner: &Owner) {
@@ -280,7 +284,7 @@ impl Account {
             // A session that is gone does not want its answer.
             let _ = sender.send(answer);
         }
-        opened.owner.is_sound()
+        opened.owner.broken().is_none()
     }
 
     /// Lazy work, and a look at what other programs did.
@@ -295,7 +299,7 @@ impl Account {
         }
         opened.owner.tick(now());
         self.publish(&opened.owner);
-        opened.owner.is_sound()
+        opened.owner.broken().is_none()
     }
 }
 
@@ -330,7 +334,11 @@ impl Job for Account {
             (_, Err(reason)) => refuse(waiting, &reason),
             (None, Ok(())) => {}
         }
-        if tick && sound && self.is_idle(owner.as_deref()) {
+        let deposed = owner.as_deref().is_some_and(|opened| !self.shared.tenures.holds(self.id, opened.epoch));
+        if deposed && sound {
+            tracing::warn!(user = %self.user, "the session with the coordination service was lost: opening again");
+        }
+        if deposed || (tick && sound && self.is_idle(owner.as_deref())) {
             self.let_go(&mut owner);
         }
         if !sound {

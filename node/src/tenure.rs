@@ -1,22 +1,111 @@
-//! Joins an owner's witness to the service that keeps it.
+//! Joins an owner's witness and epoch to the service that keeps them.
 //!
-//! `account` asks from a worker thread and waits; `locking` answers on the async side.
-
-use std::sync::Arc;
+//! `account` asks from a worker thread and waits; `locking` knows buckets, subkeys and opaque values.
 
 use account::tenure::{Witness, WitnessError, Witnessed};
-use locking::{Locking, WitnessRefused};
+use locking::{Locking, Record, Subkey, Value};
 use model::{AccountId, Epoch};
 use tokio::runtime::Handle;
 
-/// A [`Witness`] kept by Raft.
+use crate::registry::Tenures;
+
+/// Layout of a witness's value: version, epoch, segment, length, hash, lsn; little-endian.
+const VERSION: u8 = 1;
+const VALUE_BYTES: usize = 1 + 8 + 2 + 4 + 8 + 8;
+
+/// Witnesses and epochs kept by Raft.
 pub struct Keeper {
     locking: Locking,
     runtime: Handle,
 }
 
 impl Keeper {
-    pub fn new(locking: Locking, runtime: Handle) -> Arc<Self> {
-        Arc::new(Self { locking, runtime })
+    pub fn new(locking: Locking, runtime: Handle) -> Self {
+        Self { locking, runtime }
+    }
+}
+
+impl Tenures for Keeper {
+    fn epoch(&self, account: AccountId) -> Result<Epoch, String> {
+        self.runtime.block_on(self.locking.grant(account.bucket())).map_err(|error| error.to_string())
+    }
+
+    fn holds(&self, account: AccountId, epoch: Epoch) -> bool {
+        self.locking.held(account.bucket()) == Some(epoch)
+    }
+}
+
+impl Witness for Keeper {
+    fn read(&self, account: AccountId) -> Result<Option<Witnessed>, WitnessError> {
+        let (bucket, subkey) = key(account);
+        let read = self.runtime.block_on(self.locking.read_witness(bucket, &subkey));
+        let Some(witness) = read.map_err(|_| WitnessError::Unknown)? else { return Ok(None) };
+        decode(witness.value.as_bytes()).map(Some).ok_or_else(|| {
+            tracing::error!(%account, "the witness was written by a newer version: run that, or one after it");
+            WitnessError::Unknown
+        })
+    }
+
+    fn accept(&self, account: AccountId, tenure: Epoch, witnessed: Witnessed) -> Result<(), WitnessError> {
+        self.locking.submit(record(account, tenure, witnessed)?).wait().map_err(|error| match error {
+            locking::WitnessError::StaleEpoch => WitnessError::StaleEpoch,
+            locking::WitnessError::Backwards | locking::WitnessError::Unknown => WitnessError::Unknown,
+        })
+    }
+
+    fn note(&self, account: AccountId, tenure: Epoch, witnessed: Witnessed) {
+        if let Ok(record) = record(account, tenure, witnessed) {
+            // Nothing waits for it: on a private volume the next one says more (L-CM4).
+            drop(self.locking.submit(record));
+        }
+    }
+}
+
+/// Bucket and subkey of an account.
+fn key(account: AccountId) -> (u16, Subkey) {
+    (account.bucket(), *account.as_bytes())
+}
+
+fn record(account: AccountId, epoch: Epoch, witnessed: Witnessed) -> Result<Record, WitnessError> {
+    let (bucket, subkey) = key(account);
+    let value = Value::new(&encode(&witnessed)).ok_or(WitnessError::Unknown)?;
+    Ok(Record { bucket, epoch, subkey, value, counter: witnessed.lsn })
+}
+
+fn encode(witnessed: &Witnessed) -> [u8; VALUE_BYTES] {
+    let mut value = [0; VALUE_BYTES];
+    value[0] = VERSION;
+    value[1..9].copy_from_slice(&witnessed.epoch.get().to_le_bytes());
+    value[9..11].copy_from_slice(&witnessed.segment.to_le_bytes());
+    value[11..15].copy_from_slice(&witnessed.length.to_le_bytes());
+    value[15..23].copy_from_slice(&witnessed.hash.to_le_bytes());
+    value[23..31].copy_from_slice(&witnessed.lsn.to_le_bytes());
+    value
+}
+
+fn decode(value: &[u8]) -> Option<Witnessed> {
+    let value: &[u8; VALUE_BYTES] = value.try_into().ok()?;
+    let number = |from: usize, length: usize| {
+        value[from..from + length].iter().rev().fold(0u64, |number, byte| number << 8 | u64::from(*byte))
+    };
+    (value[0] == VERSION).then(|| Witnessed {
+        epoch: Epoch::from_u64(number(1, 8)),
+        segment: number(9, 2) as u16,
+        length: number(11, 4) as u32,
+        hash: number(15, 8),
+        lsn: number(23, 8),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_witness_survives_its_encoding() {
+        let witnessed =
+            Witnessed { epoch: Epoch::new(3, 9), segment: 7, length: 1 << 30, hash: u64::MAX - 5, lsn: 1 << 47 };
+        assert_eq!(decode(&encode(&witnessed)), Some(witnessed));
+        assert_eq!(decode(&[1, 2, 3]), None);
     }
 }

@@ -1,0 +1,339 @@
+//! One node: start, ready, drain, stop.
+//!
+//! Invariants
+//! - Sockets are bound and root is given up before a byte from the network is read.
+//! - "ready" is logged, and systemd told, when every listener accepts and a change can be acknowledged.
+//! - SIGTERM: no new sessions, running commands end, everything is durable and written back, exit 0.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
+use std::time::Duration;
+
+use account::tenure::Volume;
+use anyhow::{Context, Result};
+use auth::Authenticator;
+use config::Config;
+use locking::Locking;
+use model::SiteId;
+use nfs_compat::lock::DirectoryLock;
+use nfs_compat::{DiskFs, Fs};
+use store::spool::Spool;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+
+use crate::asking::Services;
+use crate::bind::{self, Sockets};
+use crate::listener::{self, Front};
+use crate::live::Live;
+use crate::measured::Measured;
+use crate::metrics::Metrics;
+use crate::pool::Pool;
+use crate::registry::{Registry, Shared};
+use crate::relaxed::Relaxed;
+use crate::tenure::Keeper;
+use crate::users::Homes;
+use crate::{admin, http, options, privileges, protocols, time, tls, volume};
+
+/// How often accounts are asked whether they have something lazy to do.
+const TICK: Duration = Duration::from_secs(1);
+/// Between looks at whether all sessions have ended, while draining.
+const DRAIN_LOOK: Duration = Duration::from_millis(20);
+
+/// A node that serves.
+pub struct Running {
+    pub name: String,
+    pub config: Config,
+    pub config_file: PathBuf,
+    pub metrics: Arc<Metrics>,
+    pub services: Arc<Services>,
+    pub locking: Locking,
+    pub fs: Arc<dyn Fs>,
+    pub started_unix_s: i64,
+    pub run: u32,
+}
+
+/// Runs a node until it is told to stop. The exit code is 0 after an orderly stop.
+pub fn run(config: Config, config_file: PathBuf) -> Result<()> {
+    let run_as = privileges::run_as(config.node.run_as.as_deref())?;
+    bind::prepare_directories(&config, run_as)?;
+    let sockets = Sockets::bind(&config, run_as)?;
+    if let Some(run_as) = run_as {
+        run_as.become_it()?;
+    }
+    let _lock = DirectoryLock::acquire(&config.node.state_dir).context("node.state_dir")?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let outcome = runtime.block_on(serve(config, config_file, sockets));
+    // Reads of a hung server must not keep the process: what counts is on disk.
+    runtime.shutdown_timeout(Duration::from_secs(5));
+    outcome
+}
+
+async fn serve(config: Config, config_file: PathBuf, sockets: Sockets) -> Result<()> {
+    let metrics = Metrics::new();
+    let disk: Arc<dyn Fs> = Arc::new(DiskFs::new());
+    let measured: Arc<dyn Fs> = Arc::new(Measured::new(Arc::clone(&disk), Arc::clone(&metrics)));
+    let fs: Arc<dyn Fs> = match config.mail.durability {
+        config::Durability::Fsync => measured,
+        config::Durability::Relaxed => Arc::new(Relaxed::new(measured)),
+    };
+    let locking = start_locking(&config, &disk).await?;
+    let pool = Arc::new(Pool::start(workers())?);
+    let running = Arc::new(assemble(config, config_file, metrics, fs, locking, &pool)?);
+    let (stop, stopping) = watch::channel(false);
+    let (end, ended) = watch::channel(false);
+    let tasks = listen(&running, sockets, &stopping, &ended).await?;
+    announce(&running, &tasks.addresses);
+    let why = wait_for_the_end(&running).await;
+    tracing::info!(why, "stopping: no new sessions");
+    let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
+    stop.send_replace(true);
+    drain(&running).await;
+    running.services.registry.stop().await;
+    end.send_replace(true);
+    running.locking.shutdown().await;
+    tokio::task::spawn_blocking(move || pool.stop()).await?;
+    tracing::info!("stopped");
+    Ok(())
+}
+
+/// Threads for owners: they wait for disks more than they compute.
+fn workers() -> usize {
+    std::thread::available_parallelism().map_or(2, usize::from) * 8
+}
+
+async fn start_locking(config: &Config, fs: &Arc<dyn Fs>) -> Result<Locking> {
+    let site = &config.cluster.site;
+    let block = volume::read(&**fs, &config.mail.root, site)?;
+    let floor = block.as_ref().map_or(0, |block| block.incarnation);
+    let directory = config.node.state_dir.join("raft");
+    fs.create_dir_all(&directory)?;
+    let mut options =
+        locking::Options::new(directory, Arc::clone(fs), config.node.id, config.replication.slot, floor);
+    options.lease = locking::Length::new(config.cluster.lease).context("cluster.lease is out of bounds")?;
+    let locking = Locking::start(options).await.context("the coordination service cannot start")?;
+    let incarnation = locking.incarnation();
+    if block.is_none_or(|block| block.incarnation < incarnation) {
+        // Before an epoch of it names a file.
+        let block = volume::Superblock { version: 1, site: site.clone(), incarnation };
+        volume::write(&**fs, &config.mail.root, &block)?;
+    }
+    Ok(locking)
+}
+
+fn assemble(
+    config: Config,
+    config_file: PathBuf,
+    metrics: Arc<Metrics>,
+    fs: Arc<dyn Fs>,
+    locking: Locking,
+    pool: &Arc<Pool>,
+) -> Result<Running> {
+    let started_us = time::unix_us();
+    let secret = options::decoy_secret(&*fs, &config.node.state_dir)?;
+    let auth = Authenticator::new(config.auth.options(secret), Arc::clone(&fs))?;
+    let keeper = Arc::new(Keeper::new(locking.clone(), tokio::runtime::Handle::current()));
+    let caches = config.node.state_dir.join("cache");
+    fs.create_dir_all(&caches)?;
+    let shared = Shared {
+        fs: Arc::clone(&fs),
+        site: SiteId::new(config.replication.slot).context("replication.slot is above 15")?,
+        node: config.node.id,
+        // One member: no other node can mount the tree (decision 2).
+        volume: Volume::Private,
+        witness: keeper.clone(),
+        tenures: keeper,
+        limits: options::limits(&config),
+        autocreate: Vec::new(),
+        caches,
+        observe_s: config.mail.observe.as_secs().max(1),
+        metrics: Arc::clone(&metrics),
+    };
+    let services = Services {
+        auth: Arc::new(auth),
+        registry: Registry::new(shared, Arc::clone(pool)),
+        spool: Arc::new(Spool::open(Arc::clone(&fs), &config.mail.root, config.node.id, started_us)?),
+        homes: Homes::new(config.mail.root.clone(), config.mail.account_dir.clone()),
+        live: Arc::new(Live::default()),
+        sessions_per_user_max: config.limits.connections_per_user as usize,
+        recipient_delimiter: config.mail.recipient_delimiter.clone(),
+        metrics: Arc::clone(&metrics),
+    };
+    Ok(Running {
+        name: options::node_name(&config),
+        config,
+        config_file,
+        metrics,
+        services: Arc::new(services),
+        locking,
+        fs,
+        started_unix_s: time::unix_s(),
+        run: (started_us / 1_000_000) as u32,
+    })
+}
+
+/// Where each protocol can be reached, for the log.
+struct Tasks {
+    addresses: Vec<(String, SocketAddr)>,
+}
+
+async fn listen(
+    running: &Arc<Running>,
+    sockets: Sockets,
+    stopping: &watch::Receiver<bool>,
+    ended: &watch::Receiver<bool>,
+) -> Result<Tasks> {
+    let config = &running.config;
+    let acceptor = tls::acceptor(&options::tls(config, &running.name), Arc::clone(&running.fs))?;
+    let front = Arc::new(Front {
+        services: Arc::clone(&running.services),
+        acceptor: Some(acceptor),
+        host: running.name.as_str().into(),
+        connections_max: config.limits.connections as usize,
+        unauthenticated_max: config.limits.connections_unauthenticated as usize,
+        open: AtomicUsize::new(0),
+        output_stall: config.limits.output_stall,
+        stopping: stopping.clone(),
+        metrics: Arc::clone(&running.metrics),
+        run: running.run,
+    });
+    let mut addresses = Vec::new();
+    for (name, bound) in sockets.protocols {
+        let bound = bound.into_async()?;
+        addresses.extend(bound.address().map(|address| (name.to_owned(), address)));
+        tokio::spawn(listener::serve(bound, protocols::protocol(name, config), Arc::clone(&front)));
+    }
+    for http in sockets.http {
+        let listener = tokio::net::TcpListener::from_std(http)?;
+        addresses.push(("admin_http".to_owned(), listener.local_addr()?));
+        let token = config.metrics.token.clone();
+        tokio::spawn(http::serve(listener, Arc::clone(running), token, ended.clone()));
+    }
+    tokio::spawn(admin::serve(sockets.admin, Arc::clone(running), ended.clone()));
+    tokio::spawn(tick(Arc::clone(running), ended.clone()));
+    Ok(Tasks { addresses })
+}
+
+async fn tick(running: Arc<Running>, mut ended: watch::Receiver<bool>) {
+    let mut interval = tokio::time::interval(TICK);
+    interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            _ = interval.tick() => running.services.registry.tick(),
+            _ = ended.wait_for(|ended| *ended) => return,
+        }
+    }
+}
+
+fn announce(running: &Running, addresses: &[(String, SocketAddr)]) {
+    for (protocol, address) in addresses {
+        tracing::info!(%protocol, %address, "listening");
+    }
+    tracing::info!(
+        node = %running.name,
+        site = %running.config.cluster.site,
+        root = %running.config.mail.root.display(),
+        incarnation = running.locking.incarnation(),
+        "ready"
+    );
+    let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
+}
+
+/// SIGTERM, SIGINT, or a coordination service that stopped for good.
+async fn wait_for_the_end(running: &Arc<Running>) -> &'static str {
+    let signals = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()), signal(SignalKind::hangup()));
+    let (Ok(mut terminate), Ok(mut interrupt), Ok(mut hangup)) = signals else {
+        tracing::error!("cannot listen to signals");
+        return "no signals";
+    };
+    loop {
+        tokio::select! {
+            _ = terminate.recv() => return "SIGTERM",
+            _ = interrupt.recv() => return "SIGINT",
+            _ = hangup.recv() => crate::reload::reload(running),
+            why = running.locking.stopped() => {
+                tracing::error!(why, "the coordination service stopped: nothing can be acknowledged any more");
+                return "coordination service stopped";
+            }
+        }
+    }
+}
+
+/// Waits for sessions to end by themselves, as long as is allowed.
+async fn drain(running: &Running) {
+    let live = &running.services.live;
+    let empty = async {
+        while !live.list().is_empty() {
+            tokio::time::sleep(DRAIN_LOOK).await;
+        }
+    };
+    if tokio::time::timeout(running.config.limits.drain_timeout, empty).await.is_err() {
+        tracing::warn!(sessions = live.list().len(), "sessions are cut off: limits.drain_timeout has passed");
+    }
+}
+
+impl Running {
+    /// Whether a change can be acknowledged.
+    pub fn ready(&self) -> Result<(), String> {
+        let status = self.locking.status();
+        if let Some(why) = status.group.failure {
+            return Err(format!("the coordination service has stopped: {why}"));
+        }
+        if status.group.leader.is_none() {
+            return Err("the coordination service has no leader".into());
+        }
+        if !status.session_live {
+            return Err("this node has no session with the coordination service".into());
+        }
+        Ok(())
+    }
+
+    /// Metrics, with those that are read rather than counted brought up to date.
+    pub fn metrics_text(&self) -> String {
+        let metrics = &self.metrics;
+        let status = self.locking.status();
+        let wide = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
+        metrics.raft_term.set(wide(status.group.term));
+        metrics.raft_leader.set(i64::from(status.group.leader == Some(u64::from(status.node_id))));
+        let commit_s = status.counters.latency_us_last as f64 / 1e6;
+        Metrics::set_float(&metrics.raft_commit_seconds, commit_s);
+        Metrics::set_float(&metrics.lease_remaining_seconds, status.lease_remaining.as_secs_f64());
+        metrics.witness_batches.set(wide(status.counters.batches));
+        metrics.stale_epochs.set(wide(status.counters.stale_epoch));
+        metrics.accounts_owned.set(wide(self.services.registry.open_count() as u64));
+        metrics.penalised_addresses.set(wide(self.services.auth.counters().penalised_addresses));
+        metrics.text()
+    }
+
+    /// What the status page and `roost stats` show first.
+    pub fn facts(&self) -> Vec<(String, String)> {
+        let status = self.locking.status();
+        let up_s = time::unix_s() - self.started_unix_s;
+        let ready = self.ready().map_or_else(|why| why, |()| "yes".into());
+        [
+            ("node", self.name.clone()),
+            ("site", self.config.cluster.site.clone()),
+            ("version", env!("CARGO_PKG_VERSION").into()),
+            ("ready", ready),
+            ("up", format!("{up_s} s")),
+            ("sessions", self.services.live.list().len().to_string()),
+            ("accounts open", self.services.registry.open_count().to_string()),
+            ("Raft term", status.group.term.to_string()),
+            ("lease", format!("{:.1} s left", status.lease_remaining.as_secs_f64())),
+            ("incarnation", status.incarnation.to_string()),
+        ]
+        .into_iter()
+        .map(|(name, value)| (name.to_owned(), value))
+        .collect()
+    }
+}
+
+/// The configuration of `--config`, or what is wrong with it.
+pub fn load_config(file: &Path) -> Result<Config, Vec<String>> {
+    let text = DiskFs::new()
+        .read(file, 1 << 20)
+        .map_err(|error| vec![error.to_string()])
+        .and_then(|bytes| String::from_utf8(bytes).map_err(|_| vec![format!("{} is not UTF-8", file.display())]))?;
+    config::load(&text, file).map_err(|mistakes| mistakes.iter().map(ToString::to_string).collect())
+}

@@ -1,0 +1,87 @@
+//! One step after the other, each with its time; the first that fails ends the run.
+
+use std::path::Path;
+use std::process::Command;
+use std::time::Instant;
+
+use anyhow::{Context, Result, bail};
+
+use crate::{licences, packages, tidy};
+
+/// Tests that want a tool fail without it if this is set to `require`, and skip loudly otherwise.
+pub(crate) const REQUIRE: &str = "ROOST_TESTS";
+
+pub(crate) fn run(root: &Path) -> Result<()> {
+    let mut steps = Steps { root, done: Vec::new() };
+    steps.step("packages", || packages::install_if_possible(root))?;
+    steps.cargo("fmt", &["fmt", "--all", "--check"])?;
+    steps.step("tidy", || tidy::run(root))?;
+    steps.step("licences", || licences::run(root))?;
+    steps.cargo("clippy", &["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"])?;
+    steps.docs()?;
+    steps.cargo("build the server", &["build", "--release", "--package", "roost"])?;
+    steps.cargo("build the tests", &["test", "--workspace", "--no-run"])?;
+    steps.tests()?;
+    steps.summary();
+    Ok(())
+}
+
+struct Steps<'a> {
+    root: &'a Path,
+    done: Vec<(String, f64)>,
+}
+
+impl Steps<'_> {
+    fn step(&mut self, name: &str, work: impl FnOnce() -> Result<()>) -> Result<()> {
+        println!("\n=== {name}");
+        let start = now();
+        work().with_context(|| format!("step `{name}`"))?;
+        self.done.push((name.to_owned(), start.elapsed().as_secs_f64()));
+        Ok(())
+    }
+
+    fn cargo(&mut self, name: &str, arguments: &[&str]) -> Result<()> {
+        let root = self.root;
+        self.step(name, || cargo(root, arguments, &[]))
+    }
+
+    fn docs(&mut self) -> Result<()> {
+        let root = self.root;
+        let arguments = ["doc", "--workspace", "--no-deps", "--document-private-items"];
+        self.step("docs", || cargo(root, &arguments, &[("RUSTDOCFLAGS", "-D warnings")]))
+    }
+
+    /// All tests, with the release server for those that run it as a black box.
+    fn tests(&mut self) -> Result<()> {
+        let root = self.root;
+        let server = root.join("target/release/roost");
+        let server = server.to_str().context("the path of the workspace is not UTF-8")?.to_owned();
+        self.step("tests", || cargo(root, &["test", "--workspace"], &[("ROOST_BIN", &server)]))
+    }
+
+    fn summary(&self) {
+        println!("\n=== all steps passed");
+        for (name, seconds) in &self.done {
+            println!("{seconds:8.1} s  {name}");
+        }
+    }
+}
+
+fn cargo(root: &Path, arguments: &[&str], environment: &[(&str, &str)]) -> Result<()> {
+    let cargo = std::env::var("CARGO").unwrap_or_else(|_| "cargo".into());
+    let status = Command::new(cargo)
+        .args(arguments)
+        .envs(environment.iter().copied())
+        .current_dir(root)
+        .status()
+        .context("cannot run cargo")?;
+    if !status.success() {
+        bail!("cargo {} failed ({status})", arguments.join(" "));
+    }
+    Ok(())
+}
+
+#[expect(clippy::disallowed_methods, reason = "steps are timed for people")]
+fn now() -> Instant {
+    Instant::now()
+}

@@ -14,6 +14,7 @@
 use bytes::{Bytes, BytesMut};
 
 use super::command::{AppendLiteral, BadCommand, BadKind, Body, Command};
+use super::literal::{Endless, Tail, announced};
 use super::parse::{self, Outcome};
 
 /// What one connection may make us hold or read.
@@ -521,53 +522,4 @@ impl Framer {
 
 fn incomplete(tag: Option<super::command::Tag>) -> BadCommand {
     BadCommand { tag, kind: BadKind::Syntax, message: "Command is incomplete".to_owned() }
-}
-
-/// A literal whose size is beyond every number we read.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Endless {
-    non_sync: bool,
-}
-
-/// The literal that a line announces at its end, as the parser reads it.
-fn announced(line: &[u8]) -> Option<Result<AppendLiteral, Endless>> {
-    let inner = line.strip_suffix(b"}")?;
-    let (inner, non_sync) = inner.strip_suffix(b"+").map_or((inner, false), |inner| (inner, true));
-    let start = inner.iter().rposition(|byte| !byte.is_ascii_digit())?;
-    let (brace, digits) = (inner.get(start)?, inner.get(start + 1..)?);
-    if *brace != b'{' || digits.is_empty() {
-        return None;
-    }
-    let size = std::str::from_utf8(digits).ok().and_then(|digits| digits.parse::<u64>().ok());
-    let size = size.filter(|size| *size <= i64::MAX as u64);
-    Some(size.map(|size| AppendLiteral { size, non_sync }).ok_or(Endless { non_sync }))
-}
-
-/// The last bytes of a line that is thrown away: enough for the announcement of a literal.
-#[derive(Clone, Copy, Debug, Default)]
-struct Tail {
-    bytes: [u8; Tail::BYTES],
-    length: usize,
-}
-
-impl Tail {
-    /// `{`, 19 digits, `+}` and the line's end; and one digit more, so that a number too long is seen to be so.
-    const BYTES: usize = 32;
-
-    fn extend(&mut self, more: &[u8]) {
-        let more = more.get(more.len().saturating_sub(Self::BYTES)..).unwrap_or_default();
-        let keep = self.length.min(Self::BYTES - more.len());
-        self.bytes.copy_within(self.length - keep..self.length, 0);
-        if let Some(place) = self.bytes.get_mut(keep..keep + more.len()) {
-            place.copy_from_slice(more);
-        }
-        self.length = keep + more.len();
-    }
-
-    /// Without the line's end.
-    fn line(&self) -> &[u8] {
-        let line = self.bytes.get(..self.length).unwrap_or_default();
-        let line = line.strip_suffix(b"\n").unwrap_or(line);
-        line.strip_suffix(b"\r").unwrap_or(line)
-    }
 }

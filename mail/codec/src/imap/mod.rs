@@ -16,6 +16,7 @@ pub(crate) mod exercise;
 pub mod fetch;
 pub mod fetch_encode;
 pub mod framer;
+mod literal;
 pub mod mailbox;
 mod parse;
 pub mod response;

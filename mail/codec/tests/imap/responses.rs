@@ -11,6 +11,8 @@ use model::{
     Flag, Keyword, MailboxId, MailboxName, MessageId, ModSeq, SpecialUse, SystemFlag, Uid, UidValidity,
 };
 
+use proptest::prelude::*;
+
 use crate::oracle::assert_response_is_understood;
 
 fn written(write: impl FnOnce(&mut Encoder<'_>)) -> String {
@@ -223,13 +225,52 @@ fn structures_are_understood_by_another_implementation() {
          Content-Disposition: attachment; filename*=utf-8''x\r\nContent-Language: en, de\r\n\r\nAAAA\r\n--b--\r\n",
         "Content-Type: multipart/mixed; boundary=b\r\n\r\nnothing",
     ] {
-        let message = message::parse(stored.as_bytes(), &message::Limits::default());
-        let mut out = BytesMut::new();
-        let mut writer = FetchWriter::begin(&mut out, 1);
-        writer.envelope(&mut out, &message.envelope);
-        writer.body(&mut out, &message.root);
-        writer.body_structure(&mut out, &message.root);
-        assert!(writer.end(&mut out));
-        assert_response_is_understood(&out);
+        assert_response_is_understood(&structures(stored.as_bytes()));
     }
+}
+
+/// BODY and BODYSTRUCTURE of these octets, and their envelope.
+fn structures(stored: &[u8]) -> BytesMut {
+    let message = message::parse(stored, &message::Limits::default());
+    let mut out = BytesMut::new();
+    let mut writer = FetchWriter::begin(&mut out, 1);
+    writer.envelope(&mut out, &message.envelope);
+    writer.body(&mut out, &message.root);
+    writer.body_structure(&mut out, &message.root);
+    assert!(writer.end(&mut out));
+    out
+}
+
+#[test]
+fn the_deepest_message_has_a_structure() {
+    let embedded = "Content-Type: message/rfc822\r\n\r\n".repeat(10_000);
+    let out = structures(embedded.as_bytes());
+    assert!(out.ends_with(b"))\r\n"));
+    let opaque = b"(\"application\" \"octet-stream\"";
+    assert!(out.windows(opaque.len()).any(|window| window == opaque));
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(1000))]
+
+    #[test]
+    fn any_structure_is_understood_by_another_implementation(
+        lines in proptest::collection::vec(header_or_text(), 0..20),
+    ) {
+        assert_response_is_understood(&structures(lines.join("\r\n").as_bytes()));
+    }
+}
+
+/// A line that means something to a parser of messages, or almost.
+fn header_or_text() -> impl Strategy<Value = String> {
+    prop_oneof![
+        2 => "(Subject|Date|Message-ID|In-Reply-To|Content-ID|Content-MD5|Content-Location): [ -~\u{e9}]{0,20}",
+        2 => "(From|To|Cc|Sender): [a-c@<>,:;\"\\\\ ()]{0,20}",
+        3 => "Content-Type: (multipart/(mixed|digest)|message/rfc822|text/plain|image/png); [a-z]{1,3}=[!-~]{0,5}; boundary=b",
+        1 => "Content-(Disposition|Language|Transfer-Encoding): [a-z,;=\" ]{0,20}",
+        4 => Just("--b".to_owned()),
+        1 => Just("--b--".to_owned()),
+        4 => Just(String::new()),
+        1 => "[ -~]{0,20}",
+    ]
 }

@@ -4,7 +4,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use model::{Flag, SpecialUse, UidValidity};
 
-use super::cursor::{Cursor, Parsed, Stop, shortened, syntax};
+use super::cursor::{Cursor, Parsed, Stop, syntax};
 use super::{fetch, list, search};
 use crate::imap::command::{
     AppendCommand, AppendLiteral, Authenticate, Body, IdField, Login, QresyncParameters, Select,
@@ -58,7 +58,8 @@ fn with_arguments(name: &str, cursor: &mut Cursor<'_>) -> Parsed<Body> {
         "STORE" => store(cursor, false),
         "COPY" => Ok(Body::Copy { uid: false, set: set(cursor)?, mailbox: mailbox(cursor)? }),
         "MOVE" => Ok(Body::Move { uid: false, set: set(cursor)?, mailbox: mailbox(cursor)? }),
-        _ => syntax(format!("Unknown command {}", shortened(name))),
+        // The name is not repeated: it may be a password that was sent at the wrong moment.
+        _ => syntax("Unknown command"),
     }
 }
 
@@ -72,7 +73,7 @@ fn uid_command(cursor: &mut Cursor<'_>) -> Parsed<Body> {
         "EXPUNGE" => set(cursor).map(Body::UidExpunge),
         "COPY" => Ok(Body::Copy { uid: true, set: set(cursor)?, mailbox: mailbox(cursor)? }),
         "MOVE" => Ok(Body::Move { uid: true, set: set(cursor)?, mailbox: mailbox(cursor)? }),
-        _ => syntax(format!("Unknown command UID {}", shortened(&name))),
+        _ => syntax("Unknown UID command"),
     }
 }
 

@@ -20,6 +20,7 @@ use store::body::Body;
 use store::spool::{Incoming, Spool};
 
 use crate::live::Live;
+use crate::metrics::{ByResult, Metrics};
 use crate::registry::{Account, MaildropGuard, Registry, SessionGuard};
 use crate::time;
 use crate::users::{Homes, account_id};
@@ -32,6 +33,9 @@ pub struct Services {
     pub homes: Homes,
     pub live: Arc<Live>,
     pub sessions_per_user_max: usize,
+    /// Between user and detail in a recipient's address; empty: addresses have no detail.
+    pub recipient_delimiter: String,
+    pub metrics: Arc<Metrics>,
 }
 
 /// The account of a session, once somebody logged in.
@@ -176,6 +180,14 @@ impl Asking {
     /// Waits as long as the address deserves, then opens the account of a user who may log in.
     fn checked(&self, ticket: Ticket, checked: Checked) -> Result<Answer, Working> {
         let services = Arc::clone(&self.services);
+        let result = match checked.outcome {
+            Outcome::Ok(_) => "ok",
+            Outcome::BadCredentials => "credentials",
+            Outcome::Disabled => "disabled",
+            Outcome::TemporaryFailure(_) => "unavailable",
+            Outcome::PlaintextForbidden => "plaintext",
+        };
+        services.metrics.logins.get_or_create(&ByResult { protocol: self.facts.service, result }).inc();
         Err(Box::pin(async move {
             tokio::time::sleep(checked.delay).await;
             let opened = match checked.outcome {
@@ -244,15 +256,8 @@ impl Asking {
     }
 
     fn find_recipient(&self, ticket: Ticket, address: String) -> Working {
-        let auth = Arc::clone(&self.services.auth);
-        Box::pin(async move {
-            let found = match auth.lookup(&address).await {
-                Ok(Some(record)) => Ok(record),
-                Ok(None) => Err(RecipientRefused::UnknownUser),
-                Err(unavailable) => Err(RecipientRefused::Unavailable(unavailable.to_string())),
-            };
-            (ticket, Settled::Recipient(found))
-        })
+        let services = Arc::clone(&self.services);
+        Box::pin(async move { (ticket, Settled::Recipient(services.find_recipient(&address).await)) })
     }
 
     fn deliver(&self, ticket: Ticket, recipient: RecipientId, append: account::door::Append) -> Working {
@@ -267,6 +272,8 @@ impl Asking {
                 Ok(account) => account.ask(Request::Append(append)).await,
                 Err(reason) => Err(account::Refused::Unavailable(reason)),
             };
+            let result = if answer.is_ok() { "stored" } else { "refused" };
+            services.metrics.deliveries.get_or_create(&ByResult { protocol: "lmtp", result }).inc();
             (ticket, Settled::Answer(Answer::Account(answer)))
         })
     }
@@ -315,6 +322,16 @@ impl Asking {
 }
 
 impl Services {
+    /// The user of an address: as it stands, or without the detail behind the delimiter.
+    async fn find_recipient(&self, address: &str) -> Result<UserRecord, RecipientRefused> {
+        let unavailable = |error: auth::Unavailable| RecipientRefused::Unavailable(error.to_string());
+        if let Some(record) = self.auth.lookup(address).await.map_err(unavailable)? {
+            return Ok(record);
+        }
+        let bare = without_detail(address, &self.recipient_delimiter).ok_or(RecipientRefused::UnknownUser)?;
+        self.auth.lookup(&bare).await.map_err(unavailable)?.ok_or(RecipientRefused::UnknownUser)
+    }
+
     /// Opens a user's account.
     pub async fn open(&self, record: &UserRecord) -> Result<Arc<Account>, String> {
         let home = self.homes.home(record).map_err(|error| error.to_string())?;
@@ -329,6 +346,13 @@ impl Services {
         let account = self.open(record).await.map_err(LoginFailed::Unavailable)?;
         Ok((account, user.to_owned()))
     }
+}
+
+/// `user+detail@domain` as `user@domain`; `None` without a detail.
+fn without_detail(address: &str, delimiter: &str) -> Option<String> {
+    let (local, domain) = address.rsplit_once('@').map_or((address, None), |(local, domain)| (local, Some(domain)));
+    let (user, _) = local.split_once(delimiter).filter(|(user, _)| !delimiter.is_empty() && !user.is_empty())?;
+    Some(domain.map_or_else(|| user.to_owned(), |domain| format!("{user}@{domain}")))
 }
 
 /// Reads on in an open message, or opens it.
@@ -386,4 +410,18 @@ fn lost(reason: String) -> Answer {
 /// Runs slow work off the async threads.
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, String> {
     tokio::task::spawn_blocking(work).await.map_err(|error| error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_detail_is_left_off_and_nothing_else() {
+        assert_eq!(without_detail("ada+lists@example.org", "+").as_deref(), Some("ada@example.org"));
+        assert_eq!(without_detail("ada+a+b", "+").as_deref(), Some("ada"));
+        assert_eq!(without_detail("ada@example.org", "+"), None);
+        assert_eq!(without_detail("+x@example.org", "+"), None);
+        assert_eq!(without_detail("ada+x@example.org", ""), None);
+    }
 }

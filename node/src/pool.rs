@@ -11,7 +11,7 @@ use std::thread::JoinHandle;
 
 /// What a worker does once for an account that has something to do.
 pub trait Job: Send + Sync {
-    /// Runs on a worker. When it returns, the job may be queued again.
+    /// Runs on a worker. When it returns, the job may be queued again. It does not panic.
     fn run(self: Arc<Self>);
 }
 

@@ -7,11 +7,12 @@
 //! - Requests are answered exactly once, in the order in which they were queued.
 
 use std::collections::HashMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
-use account::owner::{Limits, Now, Owner, Setup};
+use account::{Limits, Now, Owner, Setup};
 use account::reader::Reader;
 use account::tenure::{Tenure, Volume, Witness};
 use account::{Refused, Request, Snapshot, door::Done};
@@ -23,14 +24,14 @@ use store::index::cache::Cache;
 use store::paths::Home;
 use tokio::sync::{oneshot, watch};
 
-use crate::metrics::Metrics;
+use crate::metrics::{ByKind, Metrics};
 use crate::pool::{Job, Pool};
 use crate::time;
 
 /// Requests that one commit takes together: one sync for all of them.
 const BATCH_MAX: usize = 256;
 /// An account that nobody used for so long is closed.
-const IDLE_S: u64 = 300;
+const IDLE_US: u64 = 300_000_000;
 
 type Answer = oneshot::Sender<Result<Done, Refused>>;
 
@@ -46,8 +47,8 @@ pub struct Shared {
     pub autocreate: Vec<(MailboxName, Option<SpecialUse>)>,
     /// Directory of the field caches, in the node's own `state_dir`.
     pub caches: PathBuf,
-    /// Seconds between looks at what other programs did, while sessions are open.
-    pub observe_s: u64,
+    /// Between looks at what other programs did, while sessions are open.
+    pub observe_us: u64,
     pub metrics: Arc<Metrics>,
 }
 
@@ -76,19 +77,26 @@ pub struct Account {
     pool: Weak<Pool>,
     this: Weak<Account>,
     queue: Mutex<Queue>,
-    owner: Mutex<Option<Box<Opened>>>,
+    owner: Mutex<Option<Box<Owner>>>,
+    /// Epoch of the owner, 0 without one.
+    epoch: AtomicU64,
     snapshot: watch::Sender<Option<Arc<Snapshot>>>,
     reader: Mutex<Option<Reader>>,
     /// POP3's exclusive lock (RFC 1939 §3).
     maildrop: AtomicBool,
     sessions: AtomicUsize,
+    times: Times,
 }
 
-struct Opened {
-    owner: Owner,
-    epoch: Epoch,
-    looked_s: u64,
-    used_s: u64,
+
+/// When an open account did what, and wants to do more; microseconds since 1970.
+#[derive(Default)]
+struct Times {
+    /// Last look at what other programs did.
+    looked_us: AtomicU64,
+    used_us: AtomicU64,
+    /// Lazy work of the owner; `u64::MAX` for none.
+    wanted_us: AtomicU64,
 }
 
 #[derive(Default)]
@@ -124,10 +132,12 @@ impl Registry {
                 this: this.clone(),
                 queue: Mutex::default(),
                 owner: Mutex::default(),
+                epoch: AtomicU64::new(0),
                 snapshot: watch::Sender::new(None),
                 reader: Mutex::default(),
                 maildrop: AtomicBool::new(false),
                 sessions: AtomicUsize::new(0),
+                times: Times::default(),
             })
         }));
         account.opened().await?;
@@ -139,10 +149,18 @@ impl Registry {
         lock(&self.open).values().cloned().collect()
     }
 
+    /// How many have an owner.
+    pub fn open_count(&self) -> usize {
+        lock(&self.open).values().filter(|account| account.snapshot.borrow().is_some()).count()
+    }
+
     /// Gives every open account its share of lazy work, and lets go of those that nobody uses.
     pub fn tick(&self) {
+        let now_us = time::unix_us();
         for account in self.accounts() {
-            account.schedule(|queue| queue.tick = true);
+            if account.is_due(now_us) {
+                account.schedule(|queue| queue.tick = true);
+            }
         }
     }
 
@@ -225,19 +243,7 @@ impl Account {
         true
     }
 
-    /// Opens the owner if there is none.
-    fn ensure_open(&self, owner: &mut Option<Box<Opened>>) -> Result<(), String> {
-        if owner.is_some() {
-            return Ok(());
-        }
-        let opened = self.open_owner()?;
-        self.publish(&opened.owner);
-        *lock(&self.reader) = Some(opened.owner.reader());
-        *owner = Some(Box::new(opened));
-        Ok(())
-    }
-
-    fn open_owner(&self) -> Result<Opened, String> {
+    fn open_owner(&self) -> Result<Option<Box<Owner>>, String> {
         let shared = &self.shared;
         let fs = Arc::clone(&shared.fs);
         let told = |error: &dyn std::fmt::Display| error.to_string();
@@ -257,13 +263,18 @@ impl Account {
             fs,
             format,
             tenure,
-            limits: shared.limits.clone(),
+            limits: shared.limits,
             autocreate: shared.autocreate.clone(),
             cache: cache.map(Arc::new),
         };
         let owner = Owner::open(setup, now()).map_err(|error| told(&error))?;
-        let now_s = time::unix_us() / 1_000_000;
-        Ok(Opened { owner, epoch, looked_s: now_s, used_s: now_s })
+        let now_us = time::unix_us();
+        self.times.looked_us.store(now_us, Ordering::Relaxed);
+        self.times.used_us.store(now_us, Ordering::Relaxed);
+        self.epoch.store(epoch.get(), Ordering::Relaxed);
+        *lock(&self.reader) = Some(owner.reader());
+        self.publish(&owner);
+        Ok(Some(Box::new(owner)))
     }
 
     fn publish(&self, owner: &Owner) {
@@ -275,99 +286,169 @@ impl Account {
         });
     }
 
-    fn commit(&self, opened: &mut Opened, waiting: Vec<(Request, Answer)>) -> bool {
-        opened.used_s = time::unix_us() / 1_000_000;
+    fn commit(&self, owner: &mut Owner, waiting: Vec<(Request, Answer)>) {
+        self.times.used_us.store(time::unix_us(), Ordering::Relaxed);
         let (requests, senders): (Vec<_>, Vec<_>) = waiting.into_iter().unzip();
-        let answers = opened.owner.commit(now(), requests);
-        self.publish(&opened.owner);
+        let answers = owner.commit(now(), requests);
+        self.publish(owner);
         for (answer, sender) in answers.into_iter().zip(senders) {
             // A session that is gone does not want its answer.
             let _ = sender.send(answer);
         }
-        opened.owner.broken().is_none()
     }
 
     /// Lazy work, and a look at what other programs did.
-    fn tick(&self, opened: &mut Opened) -> bool {
-        let now_s = time::unix_us() / 1_000_000;
-        if self.sessions() > 0 && now_s.saturating_sub(opened.looked_s) >= self.shared.observe_s {
-            opened.looked_s = now_s;
-            let looked = opened.owner.commit(now(), vec![Request::Observe { mailbox: None }]);
+    fn tick(&self, owner: &mut Owner) {
+        if self.look_is_due(time::unix_us()) {
+            self.times.looked_us.store(time::unix_us(), Ordering::Relaxed);
+            let looked = owner.commit(now(), vec![Request::Observe { mailbox: None }]);
             for refused in looked.into_iter().filter_map(Result::err) {
                 tracing::warn!(user = %self.user, %refused, "could not look at what other programs did");
             }
         }
-        opened.owner.tick(now());
-        self.publish(&opened.owner);
-        opened.owner.broken().is_none()
+        owner.tick(now());
     }
+}
+
+/// What one run of an account's job is to do.
+struct Turn {
+    waiting: Vec<(Request, Answer)>,
+    opening: Vec<oneshot::Sender<Result<Arc<Snapshot>, String>>>,
+    tick: bool,
+    close: Option<oneshot::Sender<()>>,
 }
 
 impl Job for Account {
     fn run(self: Arc<Self>) {
-        let (waiting, opening, tick, close) = {
-            let mut queue = lock(&self.queue);
-            let count = queue.waiting.len().min(BATCH_MAX);
-            let waiting: Vec<_> = queue.waiting.drain(..count).collect();
-            (waiting, std::mem::take(&mut queue.opening), std::mem::take(&mut queue.tick), queue.close.take())
-        };
-        let mut owner = lock(&self.owner);
-        let needed = !waiting.is_empty() || !opening.is_empty();
-        let opened = if needed { self.ensure_open(&mut owner) } else { Ok(()) };
-        if let Err(reason) = &opened {
-            tracing::error!(user = %self.user, account = %self.id, %reason, "account cannot be opened");
-        }
-        for sender in opening {
-            let answer = opened.clone().and_then(|()| self.snapshot().ok_or_else(|| "not open".into()));
-            let _ = sender.send(answer);
-        }
-        let mut sound = true;
-        match (&mut *owner, opened) {
-            (Some(opened), Ok(())) => {
-                if !waiting.is_empty() {
-                    sound = self.commit(opened, waiting);
-                }
-                if tick && sound {
-                    sound = self.tick(opened);
-                }
+        let turn = self.take_turn();
+        // The owner is out of its place while it works: one that panics is gone, and is opened again from disk.
+        let owner = lock(&self.owner).take();
+        let worked = catch_unwind(AssertUnwindSafe(|| self.work(owner, turn)));
+        match worked {
+            Ok(owner) => *lock(&self.owner) = owner,
+            Err(_) => {
+                tracing::error!(user = %self.user, account = %self.id, "bug: the owner panicked; read again from disk");
+                self.forget();
             }
-            (_, Err(reason)) => refuse(waiting, &reason),
-            (None, Ok(())) => {}
         }
-        let deposed = owner.as_deref().is_some_and(|opened| !self.shared.tenures.holds(self.id, opened.epoch));
-        if deposed && sound {
-            tracing::warn!(user = %self.user, "the session with the coordination service was lost: opening again");
-        }
-        if deposed || (tick && sound && self.is_idle(owner.as_deref())) {
-            self.let_go(&mut owner);
-        }
-        if !sound {
-            tracing::error!(user = %self.user, account = %self.id, "account is read again from disk");
-            *owner = None;
-        }
-        if let Some(sender) = close {
-            lock(&self.queue).closed = true;
-            self.let_go(&mut owner);
-            let _ = sender.send(());
-        }
-        drop(owner);
         self.reschedule();
     }
 }
 
 impl Account {
-    fn is_idle(&self, opened: Option<&Opened>) -> bool {
-        let now_s = time::unix_us() / 1_000_000;
-        opened.is_some_and(|opened| self.sessions() == 0 && now_s.saturating_sub(opened.used_s) >= IDLE_S)
+    fn take_turn(&self) -> Turn {
+        let mut queue = lock(&self.queue);
+        let count = queue.waiting.len().min(BATCH_MAX);
+        Turn {
+            waiting: queue.waiting.drain(..count).collect(),
+            opening: std::mem::take(&mut queue.opening),
+            tick: std::mem::take(&mut queue.tick),
+            close: queue.close.take(),
+        }
+    }
+
+    /// Does a turn; returns the owner that is to stay.
+    fn work(&self, owner: Option<Box<Owner>>, turn: Turn) -> Option<Box<Owner>> {
+        let needed = !turn.waiting.is_empty() || !turn.opening.is_empty();
+        let owner = match owner {
+            None if needed => self.open_owner(),
+            owner => Ok(owner),
+        };
+        self.tell_opening(turn.opening, owner.as_ref().err());
+        let mut owner = match owner {
+            Ok(owner) => owner,
+            Err(reason) => {
+                refuse(turn.waiting, &reason);
+                None
+            }
+        };
+        if let Some(open) = &mut owner {
+            if !turn.waiting.is_empty() {
+                self.commit(open, turn.waiting);
+            }
+            if turn.tick && open.is_sound() {
+                self.tick(open);
+            }
+            self.after(open);
+        }
+        if owner.as_ref().is_some_and(|open| !open.is_sound()) {
+            tracing::error!(user = %self.user, account = %self.id, "account is read again from disk");
+            self.forget();
+            owner = None;
+        }
+        let deposed = owner.is_some() && self.epoch_is_over();
+        if deposed {
+            tracing::warn!(user = %self.user, "the session with the coordination service was lost: opening again");
+        }
+        let idle = turn.tick && self.is_idle(time::unix_us());
+        if deposed || idle || turn.close.is_some() {
+            self.let_go(owner.take());
+        }
+        if let Some(sender) = turn.close {
+            lock(&self.queue).closed = true;
+            // Whoever asked may have given up waiting.
+            let _ = sender.send(());
+        }
+        owner
+    }
+
+    fn tell_opening(&self, opening: Vec<oneshot::Sender<Result<Arc<Snapshot>, String>>>, reason: Option<&String>) {
+        if let Some(reason) = reason {
+            tracing::error!(user = %self.user, account = %self.id, %reason, "account cannot be opened");
+        }
+        for sender in opening {
+            let answer = reason.map_or_else(|| self.snapshot().ok_or_else(|| "not open".into()), |why| Err(why.clone()));
+            // Whoever asked may be gone.
+            let _ = sender.send(answer);
+        }
+    }
+
+    /// What every turn ends with: news for readers, for the log, and when to come again.
+    fn after(&self, owner: &mut Owner) {
+        self.publish(owner);
+        for healed in owner.take_healed() {
+            tracing::warn!(user = %self.user, account = %self.id, "healed: {healed}");
+            self.shared.metrics.heals.get_or_create(&ByKind { kind: "account" }).inc();
+        }
+        self.times.wanted_us.store(owner.wants_tick().unwrap_or(u64::MAX), Ordering::Relaxed);
+    }
+
+    /// Nothing is open any more.
+    fn forget(&self) {
+        *lock(&self.reader) = None;
+        self.epoch.store(0, Ordering::Relaxed);
+        self.snapshot.send_replace(None);
+    }
+
+    /// Whether a tick would do something.
+    fn is_due(&self, now_us: u64) -> bool {
+        let open = self.snapshot.borrow().is_some();
+        let wanted = now_us >= self.times.wanted_us.load(Ordering::Relaxed);
+        open && (wanted || self.look_is_due(now_us) || self.is_idle(now_us) || self.epoch_is_over())
+    }
+
+    fn look_is_due(&self, now_us: u64) -> bool {
+        let since_us = now_us.saturating_sub(self.times.looked_us.load(Ordering::Relaxed));
+        self.sessions() > 0 && since_us >= self.shared.observe_us
+    }
+
+    fn is_idle(&self, now_us: u64) -> bool {
+        let since_us = now_us.saturating_sub(self.times.used_us.load(Ordering::Relaxed));
+        self.sessions() == 0 && since_us >= IDLE_US
+    }
+
+    /// Whether the owner was opened under an epoch that is ours no longer.
+    fn epoch_is_over(&self) -> bool {
+        let epoch = self.epoch.load(Ordering::Relaxed);
+        epoch != 0 && !self.shared.tenures.holds(self.id, Epoch::from_u64(epoch))
     }
 
     /// Writes everything back, and forgets what can be read again.
-    fn let_go(&self, owner: &mut Option<Box<Opened>>) {
-        if let Some(mut opened) = owner.take() {
-            opened.owner.close(now());
+    fn let_go(&self, owner: Option<Box<Owner>>) {
+        if let Some(mut owner) = owner {
+            owner.close(now());
         }
-        *lock(&self.reader) = None;
-        self.snapshot.send_replace(None);
+        self.forget();
     }
 
     /// Queues itself again if more came while it ran.

@@ -147,7 +147,7 @@ fn assemble(
         limits: options::limits(&config),
         autocreate: Vec::new(),
         caches,
-        observe_s: config.mail.observe.as_secs().max(1),
+        observe_us: u64::try_from(config.mail.observe.as_micros()).unwrap_or(u64::MAX),
         metrics: Arc::clone(&metrics),
     };
     let services = Services {

@@ -1,0 +1,61 @@
+//! Each protocol that this node serves: how its sessions begin, with which options.
+
+use std::sync::Arc;
+
+use config::Config;
+use session::imap::{self, Imap};
+use session::lmtp::{self, Lmtp};
+use session::pop3::{self, Pop3};
+use session::{Connection, Session, Timeouts};
+
+use crate::listener::{Begin, Protocol};
+use crate::time;
+
+/// The protocol of a `[listen]` key.
+pub fn protocol(key: &'static str, config: &Config) -> Protocol {
+    match key {
+        "imap" | "imaps" => Protocol { name: "imap", implicit_tls: key == "imaps", begin: imap(config) },
+        "pop3" | "pop3s" => Protocol { name: "pop3", implicit_tls: key == "pop3s", begin: pop3(config) },
+        _ => Protocol { name: "lmtp", implicit_tls: false, begin: lmtp(config) },
+    }
+}
+
+fn imap(config: &Config) -> Begin {
+    let options = imap::Options {
+        timeouts: Timeouts { before_login: config.limits.login_timeout, idle: config.limits.imap_idle_timeout },
+        append_bytes_max: config.limits.message_size.0,
+        line_bytes_max: bytes(config.limits.imap_line),
+        literal_bytes_max: bytes(config.limits.imap_literal),
+        login_failures_max: config.limits.login_attempts,
+    };
+    Arc::new(move |connection: Connection| -> Box<dyn Session> {
+        Box::new(Imap::new(time::now(), time::unix_s(), connection, options))
+    })
+}
+
+fn pop3(config: &Config) -> Begin {
+    let options = pop3::Options {
+        timeouts: Timeouts { before_login: config.limits.login_timeout, idle: config.limits.pop3_idle_timeout },
+        uidl_format: config.quirks.pop3_uidl_format.as_str().into(),
+        lock: config.quirks.pop3_lock,
+        login_failures_max: config.limits.login_attempts,
+    };
+    Arc::new(move |connection: Connection| -> Box<dyn Session> {
+        Box::new(Pop3::new(time::now(), connection, options.clone()))
+    })
+}
+
+fn lmtp(config: &Config) -> Begin {
+    let options = lmtp::Options {
+        message_bytes_max: config.limits.message_size.0,
+        recipients_max: config.limits.recipients as usize,
+        idle: config.limits.lmtp_idle_timeout,
+    };
+    Arc::new(move |connection: Connection| -> Box<dyn Session> {
+        Box::new(Lmtp::new(time::now(), connection, options.clone()))
+    })
+}
+
+fn bytes(size: config::Size) -> usize {
+    usize::try_from(size.0).unwrap_or(usize::MAX)
+}

@@ -13,7 +13,7 @@
 
 use bytes::{Bytes, BytesMut};
 
-use super::command::{AppendLiteral, BadCommand, BadKind, Body, Command};
+use super::command::{AppendLiteral, BadCommand, BadKind, Body, Command, TAG_BYTES_MAX};
 use super::literal::{Endless, Tail, announced};
 use super::parse::{self, Outcome};
 
@@ -282,12 +282,12 @@ impl Framer {
 
     fn line(&mut self) -> Step {
         let line_feed = self.line_feed();
-        let length = line_feed.unwrap_or(self.buffered.len());
+        // However the bytes come, it is the first byte too many that decides.
+        let room = self.limits.command_bytes_max.saturating_sub(self.command.len());
+        let limit = self.limits.line_bytes_max.min(room);
         // One more than the limit: the carriage return does not count.
-        let too_long = length > self.limits.line_bytes_max + 1;
-        if too_long || self.command.len() + length > self.limits.command_bytes_max + 1 {
-            let message = if too_long { "Line is too long" } else { "Command is too long" };
-            return self.refuse_line(message);
+        if line_feed.unwrap_or(self.buffered.len()) > limit + 1 {
+            return self.refuse_line(limit);
         }
         let Some(line_feed) = line_feed else { return Step::Wait };
         let line = self.take_line(line_feed);
@@ -473,9 +473,9 @@ impl Framer {
         Step::Again
     }
 
-    /// Refuses the command in the middle of a line, which is still in `buffered`.
-    fn refuse_line(&mut self, message: &str) -> Step {
-        let start = self.buffered.get(..super::command::TAG_BYTES_MAX + 1).unwrap_or(&self.buffered);
+    /// Refuses the command in the middle of a line, which is still in `buffered`, `limit` bytes of it at least.
+    fn refuse_line(&mut self, limit: usize) -> Step {
+        let start = self.buffered.get(..limit.min(TAG_BYTES_MAX + 1)).unwrap_or_default();
         let tag = parse::tag_of(&self.command).or_else(|| parse::tag_of(start));
         self.forget_command();
         self.scanned = 0;
@@ -483,7 +483,7 @@ impl Framer {
         Step::Frame(Frame::Command(Err(BadCommand {
             tag,
             kind: BadKind::TooBig,
-            message: message.to_owned(),
+            message: "Command is too long".to_owned(),
         })))
     }
 

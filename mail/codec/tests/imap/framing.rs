@@ -276,3 +276,25 @@ fn create_with_an_unknown_special_use_is_no_syntax_error() {
     let mut framer = framer(b"a CREATE x (USE (\\Foo))\r\n");
     assert_eq!(bad(&mut framer).kind, BadKind::UseAttr);
 }
+
+#[test]
+fn a_command_too_long_is_refused_alike_however_it_comes() {
+    let limits = Limits { line_bytes_max: 60, command_bytes_max: 50, ..Limits::BEFORE_LOGIN };
+    let text =
+        [b"a LOGIN {3+}\r\nabc ".as_slice(), &[b'x'; 90], b"\r\n", &[b'y'; 70], b" NOOP\r\nb NOOP\r\n"]
+            .concat();
+    let frames = |size: usize| {
+        let mut framer = Framer::new(limits);
+        let mut frames = Vec::new();
+        for chunk in text.chunks(size) {
+            framer.push(chunk);
+            frames.extend(std::iter::from_fn(|| framer.next_frame()));
+        }
+        frames
+    };
+    let whole = frames(text.len());
+    assert_eq!(whole.len(), 3);
+    for size in 1..text.len() {
+        assert_eq!(frames(size), whole, "in chunks of {size}");
+    }
+}

@@ -194,3 +194,52 @@ fn row_41_new_mail_stays_in_inbox_when_inbox_is_renamed() {
     w.meet();
     assert_eq!((w.a.messages(p), w.a.messages(w.inbox)), (vec![w.e], vec![x]));
 }
+
+#[test]
+fn a_mailbox_taken_back_after_its_deletion_was_seen_is_empty() {
+    // V2: what the deletion hid comes back from the hold, appended anew.
+    let mut w = parted();
+    w.a.delete(w.m);
+    w.meet();
+    w.b.undelete(w.m);
+    w.meet();
+    assert_eq!(w.a.names(), ["INBOX", "M"]);
+    assert_eq!(w.a.messages(w.m), []);
+    let x = w.a.append(w.m, "x");
+    w.a.delete(w.m);
+    w.b.delete(w.m);
+    w.b.undelete(w.m);
+    w.meet();
+    assert_eq!(w.a.messages(w.m), [x], "B had not seen the deletion at A, and took the mailbox back");
+}
+
+#[test]
+fn a_deletion_hides_what_it_saw_although_it_forgot_to_name_a_claim() {
+    // V2 asks whether the rename is concurrent, not whether it is live.
+    let mut w = parted();
+    w.a.rename(w.m, None, "P");
+    let (context, gone) = (w.a.state.version().clone(), w.a.path_of(w.m));
+    w.a.issue(crate::Op::MailboxDelete { mailbox: w.m, observed: vec![], context, gone });
+    w.meet();
+    assert_eq!((w.a.name_of(w.m).as_deref(), w.a.messages(w.m)), (Some("P"), vec![]));
+}
+
+#[test]
+fn nothing_is_forgotten_that_a_member_can_still_bring_back() {
+    // R-GC1.
+    let mut w = parted();
+    w.a.delete(w.m);
+    w.a.expunge(w.e);
+    let heard_at_b = w.b.state.version().clone();
+    assert_eq!(w.a.state.forget_removed(&heard_at_b), []);
+    w.b.rename(w.m, None, "P");
+    w.b.move_to(w.e, w.m);
+    w.meet();
+    assert_eq!(w.a.messages(w.m), [w.e, w.in_m[0], w.in_m[1]]);
+    w.a.delete(w.m);
+    w.meet();
+    let heard_by_all = w.b.state.version().clone();
+    assert_eq!(w.a.state.forget_removed(&heard_by_all).len(), 3);
+    assert_eq!(w.a.state.entries().count(), 0);
+    assert_eq!(w.a.state.digest(), w.b.state.digest());
+}

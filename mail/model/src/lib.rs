@@ -20,4 +20,5 @@ pub use flag::{Flag, Keyword, SystemFlag, SystemFlags};
 pub use ids::{AccountId, ContentId, DeliveryKey, EntryId, MailboxId, MessageId, SiteId, Uid, UidValidity};
 pub use name::{MailboxName, NameError, SpecialUse};
 pub use op::{Op, Position, Record};
+pub use state::AccountState;
 pub use version::{Dot, ReplicaId, VersionVector};

@@ -73,6 +73,9 @@ pub trait Format: Send + Sync {
     /// `thorough` looks even if the directories' times say that only our own changes happened.
     fn observe(&self, mailbox: MailboxId, now_unix_us: u64, thorough: bool) -> Result<Option<Observed>>;
 
+    /// Bases of all messages on disk, without taking note of them.
+    fn list(&self, mailbox: MailboxId) -> Result<Vec<Arc<str>>>;
+
     /// Reads a file that appeared without us: its size, wire size, content and date.
     fn examine(&self, mailbox: MailboxId, base: &str) -> Result<Examined>;
 

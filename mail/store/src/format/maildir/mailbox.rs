@@ -115,6 +115,11 @@ impl Mailbox {
         Ok(listing.trouble)
     }
 
+    /// Bases on disk now.
+    pub(super) fn bases(&self, fs: &dyn Fs) -> Result<Vec<Arc<str>>> {
+        Ok(self.list(fs)?.files.into_keys().collect())
+    }
+
     fn list(&self, fs: &dyn Fs) -> Result<Listing> {
         let mut listing = Listing::default();
         // `new` before `cur`: a base seen in both was moved in between.

@@ -380,6 +380,12 @@ impl Format for Maildir {
         Ok(Some(observed))
     }
 
+    fn list(&self, mailbox: MailboxId) -> Result<Vec<Arc<str>>> {
+        let mailbox = self.mailbox(mailbox)?;
+        let mailbox = lock(&mailbox);
+        mailbox.bases(&*self.fs)
+    }
+
     fn examine(&self, mailbox: MailboxId, base: &str) -> Result<Examined> {
         let body = self.open(mailbox, base)?;
         let metadata = body.file().metadata()?;

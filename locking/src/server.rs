@@ -169,7 +169,11 @@ impl Voter {
         let request = Request { id: RequestId { client: rand::random(), seq: 1 }, command };
         match self.propose(&Arc::new(request)).await.map_err(failed)? {
             Answer::Done => Ok(()),
-            other => Err(StartError::Raft(format!("founding was answered {other:?}"))),
+            other @ (Answer::Nothing
+            | Answer::Opened(_)
+            | Answer::Granted(_)
+            | Answer::Witnessed { .. }
+            | Answer::Refused(_)) => Err(StartError::Raft(format!("founding was answered {other:?}"))),
         }
     }
 
@@ -288,10 +292,10 @@ pub(crate) fn received(
     result: Result<ClientWriteResult<TypeConfig>, tokio::sync::oneshot::error::RecvError>,
 ) -> Result<Answer, Failure> {
     match result {
-        Ok(Ok(response)) => match response.data {
-            Answer::Refused(Refusal::TooOld) => Err(Failure::Again("its answer is forgotten".to_owned())),
-            answer => Ok(answer),
-        },
+        Ok(Ok(response)) if response.data == Answer::Refused(Refusal::TooOld) => {
+            Err(Failure::Again("its answer is forgotten".to_owned()))
+        }
+        Ok(Ok(response)) => Ok(response.data),
         Ok(Err(
             error @ (ClientWriteError::ForwardToLeader(_)
             | ClientWriteError::LogEntryDiscarded(_)

@@ -34,24 +34,21 @@ impl Service {
     }
 
     fn open(&mut self, node: u8) -> SessionId {
-        match self.ask(Command::SessionOpen { node: NodeId(node), replaces_older: false }) {
-            Answer::Opened(session) => session,
-            other => panic!("{other:?}"),
-        }
+        let answer = self.ask(Command::SessionOpen { node: NodeId(node), replaces_older: false });
+        let Answer::Opened(session) = answer else { panic!("{answer:?}") };
+        session
     }
 
     fn grant(&mut self, session: SessionId, bucket: Bucket) -> Option<Epoch> {
-        match self.ask(Command::Grant { session, wanted: Wanted::These(vec![bucket]) }) {
-            Answer::Granted(runs) => runs.first().map(|run| run.epoch),
-            other => panic!("{other:?}"),
-        }
+        let answer = self.ask(grant_of(session, bucket));
+        let Answer::Granted(runs) = answer else { panic!("{answer:?}") };
+        runs.first().map(|run| run.epoch)
     }
 
     fn witness(&mut self, bucket: Bucket, epoch: Epoch, counter: u64) -> Result<(), Refusal> {
-        match self.ask(Command::Witness { records: vec![record(bucket, epoch, counter)] }) {
-            Answer::Witnessed { refused } => refused.first().map_or(Ok(()), |(_, refusal)| Err(*refusal)),
-            other => panic!("{other:?}"),
-        }
+        let answer = self.ask(Command::Witness { records: vec![record(bucket, epoch, counter)] });
+        let Answer::Witnessed { refused } = answer else { panic!("{answer:?}") };
+        refused.first().map_or(Ok(()), |(_, refusal)| Err(*refusal))
     }
 }
 

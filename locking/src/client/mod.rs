@@ -252,7 +252,9 @@ impl Locking {
                 Ok(runs)
             }
             Answer::Refused(refusal) => Err(GrantError::Refused(refusal)),
-            other => Err(unexpected(&other).into()),
+            other @ (Answer::Done | Answer::Nothing | Answer::Opened(_) | Answer::Witnessed { .. }) => {
+                Err(unexpected(&other).into())
+            }
         }
     }
 
@@ -264,7 +266,9 @@ impl Locking {
         match requests.ask(&self.0.voter, Command::Release { bucket, epoch }).await? {
             Answer::Done => Ok(()),
             Answer::Refused(refusal) => Err(GrantError::Refused(refusal)),
-            other => Err(unexpected(&other).into()),
+            other @ (Answer::Nothing | Answer::Opened(_) | Answer::Granted(_) | Answer::Witnessed { .. }) => {
+                Err(unexpected(&other).into())
+            }
         }
     }
 
@@ -431,7 +435,11 @@ async fn open_session(
     let sent = boottime();
     match requests.ask(voter, Command::SessionOpen { node, replaces_older: true }).await? {
         Answer::Opened(session) => Ok(Tenure { session, lease: Lease::new(length, sent) }),
-        other => Err(unexpected(&other)),
+        other @ (Answer::Done
+        | Answer::Nothing
+        | Answer::Granted(_)
+        | Answer::Witnessed { .. }
+        | Answer::Refused(_)) => Err(unexpected(&other)),
     }
 }
 

@@ -5,9 +5,7 @@
 
 use std::sync::Arc;
 
-use model::{
-    DeliveryKey, Flag, MailboxId, MailboxName, ModSeq, NameError, SpecialUse, Uid, UidValidity,
-};
+use model::{DeliveryKey, Flag, MailboxId, MailboxName, ModSeq, NameError, SpecialUse, Uid, UidValidity};
 use store::spool::Spooled;
 
 use crate::snapshot::Snapshot;
@@ -22,19 +20,43 @@ pub enum Request {
     /// Adds messages to a mailbox: delivery, APPEND, `roost save`. All of them, or none.
     Append(Append),
     /// RFC 3501 §6.4.7. Nothing is copied if one cannot be.
-    Copy { from: MailboxId, uids: Vec<Uid>, to: MailboxName },
+    Copy {
+        from: MailboxId,
+        uids: Vec<Uid>,
+        to: MailboxName,
+    },
     /// RFC 6851.
-    Move { from: MailboxId, uids: Vec<Uid>, to: MailboxName },
+    Move {
+        from: MailboxId,
+        uids: Vec<Uid>,
+        to: MailboxName,
+    },
     EditFlags(EditFlags),
-    Expunge { mailbox: MailboxId, which: Expunge },
-    Create { name: MailboxName, special_use: Option<SpecialUse> },
-    Delete { name: MailboxName },
+    Expunge {
+        mailbox: MailboxId,
+        which: Expunge,
+    },
+    Create {
+        name: MailboxName,
+        special_use: Option<SpecialUse>,
+    },
+    Delete {
+        name: MailboxName,
+    },
     /// RFC 3501 §6.3.5; renaming INBOX moves its messages (row 41).
-    Rename { from: MailboxName, to: MailboxName },
+    Rename {
+        from: MailboxName,
+        to: MailboxName,
+    },
     /// Subscriptions are names, of mailboxes that need not exist (RFC 3501 §6.3.6).
-    Subscribe { name: MailboxName, on: bool },
+    Subscribe {
+        name: MailboxName,
+        on: bool,
+    },
     /// Looks for what other programs delivered or renamed, in one mailbox or in all.
-    Observe { mailbox: Option<MailboxId> },
+    Observe {
+        mailbox: Option<MailboxId>,
+    },
     /// Writes a checkpoint, and what neighbours read of the store, now.
     Settle,
     /// Forgets derived files of the store and the index, and makes them again from the journal and the messages.
@@ -89,13 +111,26 @@ pub enum Expunge {
 /// What was done. It is durable, witnessed and in the snapshot that comes with it.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Reply {
-    Appended { mailbox: MailboxId, uid_validity: UidValidity, uids: Vec<Uid> },
+    Appended {
+        mailbox: MailboxId,
+        uid_validity: UidValidity,
+        uids: Vec<Uid>,
+    },
     /// COPYUID and MOVE: old and new UID of each message, in the order asked.
-    Copied { uid_validity: UidValidity, uids: Vec<(Uid, Uid)> },
+    Copied {
+        uid_validity: UidValidity,
+        uids: Vec<(Uid, Uid)>,
+    },
     /// `unchanged_since` kept these from being changed (MODIFIED).
-    FlagsEdited { modified: Vec<Uid> },
-    Expunged { uids: Vec<Uid> },
-    Created { mailbox: MailboxId },
+    FlagsEdited {
+        modified: Vec<Uid>,
+    },
+    Expunged {
+        uids: Vec<Uid>,
+    },
+    Created {
+        mailbox: MailboxId,
+    },
     Done,
 }
 

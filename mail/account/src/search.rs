@@ -32,7 +32,10 @@ pub enum Query {
     SentFrom(i64),
     SentBefore(i64),
     /// The header field exists and, decoded, contains the text. An empty text: the field exists.
-    Header { name: String, contains: String },
+    Header {
+        name: String,
+        contains: String,
+    },
     /// Decoded text of the body.
     Body(String),
     /// Decoded headers and body.
@@ -64,7 +67,9 @@ impl Query {
             Self::SavedBefore(before) => Some(message.save_date < *before),
             Self::ModSeqFrom(from) => Some(message.modseq >= *from),
             Self::Message(id) => Some(message.message == *id),
-            Self::SentFrom(_) | Self::SentBefore(_) | Self::Header { .. } | Self::Body(_) | Self::Text(_) => None,
+            Self::SentFrom(_) | Self::SentBefore(_) | Self::Header { .. } | Self::Body(_) | Self::Text(_) => {
+                None
+            }
         }
     }
 }

@@ -10,8 +10,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use model::{
-    AccountId, ContentId, EntryId, Keyword, MailboxId, MailboxName, MessageId, ModSeq, SpecialUse, SystemFlags,
-    Uid, UidValidity,
+    AccountId, ContentId, EntryId, Keyword, MailboxId, MailboxName, MessageId, ModSeq, SpecialUse,
+    SystemFlag, SystemFlags, Uid, UidValidity,
 };
 
 /// One moment of an account.
@@ -30,6 +30,18 @@ pub struct Snapshot {
 }
 
 impl Snapshot {
+    /// Before anything.
+    pub(crate) fn empty(account: AccountId) -> Arc<Self> {
+        Arc::new(Self {
+            account,
+            lsn: 0,
+            mailboxes: BTreeMap::new(),
+            subscriptions: Arc::default(),
+            used_bytes: 0,
+            messages: 0,
+        })
+    }
+
     pub fn by_name(&self, name: &MailboxName) -> Option<&MailboxEntry> {
         self.mailboxes.get(name)
     }
@@ -120,6 +132,13 @@ impl MailboxView {
         self.messages.count == 0
     }
 
+    /// What POP3 calls the message (RFC 1939 §7): what clients have seen for it before it came to us, else its UID and
+    /// UIDVALIDITY as Dovecot writes them.
+    pub fn pop3_uidl(&self, message: &MessageView) -> String {
+        let made = || format!("{:08x}{:08x}", message.uid.get(), self.uid_validity.get());
+        message.uidl.as_ref().map_or_else(made, |uidl| uidl.to_string())
+    }
+
     /// The message at this rank, counted from 0 (sequence number less one).
     pub fn get(&self, rank: u32) -> Option<&MessageView> {
         let chunk = self.messages.ranks.partition_point(|first| *first <= rank).checked_sub(1)?;
@@ -151,7 +170,13 @@ impl MailboxView {
     pub fn iter_from(&self, rank: u32) -> impl Iterator<Item = &MessageView> {
         let chunk = self.messages.ranks.partition_point(|first| *first <= rank).saturating_sub(1);
         let skip = self.messages.ranks.get(chunk).map_or(0, |first| rank.saturating_sub(*first));
-        self.messages.chunks.get(chunk..).unwrap_or_default().iter().flat_map(|chunk| chunk.iter()).skip(skip as usize)
+        self.messages
+            .chunks
+            .get(chunk..)
+            .unwrap_or_default()
+            .iter()
+            .flat_map(|chunk| chunk.iter())
+            .skip(skip as usize)
     }
 
     /// Claims all messages up to now as `\Recent` for the caller: those above the returned UID are its own, and no
@@ -184,9 +209,12 @@ impl MailboxView {
         let shared = |(a, b): &(&Arc<[MessageView]>, &Arc<[MessageView]>)| Arc::ptr_eq(a, b);
         let same_front = old_chunks.iter().zip(new_chunks).take_while(shared).count();
         let room = old_chunks.len().min(new_chunks.len()) - same_front;
-        let same_back = old_chunks.iter().rev().zip(new_chunks.iter().rev()).take(room).take_while(shared).count();
-        let mut before = old_chunks[same_front..old_chunks.len() - same_back].iter().flat_map(|c| c.iter()).peekable();
-        let mut after = new_chunks[same_front..new_chunks.len() - same_back].iter().flat_map(|c| c.iter()).peekable();
+        let same_back =
+            old_chunks.iter().rev().zip(new_chunks.iter().rev()).take(room).take_while(shared).count();
+        let mut before =
+            old_chunks[same_front..old_chunks.len() - same_back].iter().flat_map(|c| c.iter()).peekable();
+        let mut after =
+            new_chunks[same_front..new_chunks.len() - same_back].iter().flat_map(|c| c.iter()).peekable();
         loop {
             match (before.peek(), after.peek()) {
                 (None, None) => return changes,
@@ -217,4 +245,36 @@ pub struct Changes {
     pub expunged: Vec<Uid>,
     pub added: Vec<Uid>,
     pub changed: Vec<Uid>,
+}
+
+impl MailboxView {
+    /// A view of these messages, ascending by UID, that no account stands behind: what tests of readers read.
+    pub fn from_messages(id: MailboxId, uid_validity: UidValidity, messages: Vec<MessageView>) -> Self {
+        let last = messages.last();
+        let mut view = Self {
+            id,
+            uid_validity,
+            uid_next: last.and_then(|message| message.uid.next()).unwrap_or(Uid::FIRST),
+            highest_modseq: messages.iter().map(|message| message.modseq).max().unwrap_or_default(),
+            unseen: messages.iter().filter(|message| !message.flags.contains(SystemFlag::Seen)).count()
+                as u32,
+            size_bytes: messages.iter().map(|message| message.size).sum(),
+            recent: Arc::default(),
+            messages: Messages::default(),
+            vanished: Vanished::default(),
+        };
+        for chunk in messages.chunks(CHUNK_MESSAGES_MAX) {
+            view.messages.ranks.push(view.messages.count);
+            view.messages.count += chunk.len() as u32;
+            view.messages.chunks.push(chunk.into());
+        }
+        view
+    }
+
+    /// The same view with these expunges behind it, ascending by modseq; what was at or before `forgotten_to` is not
+    /// known one by one.
+    pub fn with_vanished(mut self, forgotten_to: ModSeq, known: Vec<(ModSeq, Uid)>) -> Self {
+        self.vanished = Vanished { forgotten_to, chunks: vec![Arc::new(known)] };
+        self
+    }
 }

@@ -1,0 +1,212 @@
+//! What the disk owes to the journal: bytes to be placed or retired, names to be written, lists to be renewed.
+//!
+//! All of it can be late without anything being lost, and all of it is known again after a crash: it is derived from
+//! records, the same way when they are made and when they are replayed.
+//!
+//! Invariants
+//! - Nothing is carried out before the record that asks for it is witnessed (L-OB1).
+//! - For every message whose public name may show flags that the journal has left behind, those flags are known here,
+//!   so that they are never taken for a user's wish (L-OB1).
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
+
+use model::{AccountState, EntryId, Epoch, Keyword, MailboxId, ModSeq, Stamp, SystemFlags, Uid};
+use serde::{Deserialize, Serialize};
+
+use crate::snapshot::MessageView;
+
+/// Flag states remembered for one message. Beyond, the oldest is forgotten: a name cannot lag further behind unless
+/// the owner was deposed that many changes ago.
+const FORMER_MAX: usize = 16;
+/// Removed messages remembered, so that a removal which a crash undid is repeated.
+const DEPARTED_MAX: usize = 16_384;
+
+/// Flags as a public name shows them.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct FlagState {
+    pub(crate) system: SystemFlags,
+    pub(crate) keywords: Vec<Keyword>,
+}
+
+impl FlagState {
+    pub(crate) fn of(message: &MessageView) -> Self {
+        let keywords = message.keywords.as_ref().map_or_else(Vec::new, |keywords| keywords.to_vec());
+        Self { system: message.flags, keywords }
+    }
+
+    /// Whether a name that shows `self` may stand for these flags: it has no letters for some keywords.
+    pub(crate) fn may_show(&self, flags: &Self) -> bool {
+        self.system == flags.system && self.keywords.iter().all(|keyword| flags.keywords.contains(keyword))
+    }
+}
+
+/// A message whose public name is, or may be, behind the journal.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Behind {
+    /// Flags that the journal held before, with the epoch in which it left them.
+    pub(crate) former: Vec<(Epoch, FlagState)>,
+    /// The name is still to be written.
+    pub(crate) unwritten: bool,
+    /// Time of the last change, from its stamp.
+    pub(crate) changed_unix_us: u64,
+}
+
+/// Bytes to be moved to where readers look.
+#[derive(Clone, Debug)]
+pub(crate) struct Placing {
+    pub(crate) mailbox: MailboxId,
+    pub(crate) base: Arc<str>,
+    pub(crate) from: Option<MailboxId>,
+    /// How often it was tried.
+    pub(crate) attempts: u8,
+}
+
+/// A message that left.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Departed {
+    pub(crate) mailbox: MailboxId,
+    pub(crate) base: Arc<str>,
+}
+
+pub(crate) struct Dues {
+    /// The epoch that new entries are noted under.
+    pub(crate) epoch: Epoch,
+    /// Directories may not agree with the mailboxes.
+    pub(crate) arrange: bool,
+    pub(crate) place: BTreeMap<EntryId, Placing>,
+    pub(crate) retire: Vec<Departed>,
+    /// Retired lately.
+    pub(crate) departed: VecDeque<Departed>,
+    pub(crate) behind: BTreeMap<EntryId, Behind>,
+    /// Mailboxes whose lists for neighbours are out of date.
+    pub(crate) lists: BTreeSet<MailboxId>,
+    pub(crate) subscriptions: bool,
+}
+
+/// What a checkpoint keeps of the dues.
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub(crate) struct KeptDues {
+    behind: BTreeMap<EntryId, Behind>,
+    departed: Vec<Departed>,
+    lists: BTreeSet<MailboxId>,
+    subscriptions: bool,
+}
+
+impl Default for Dues {
+    fn default() -> Self {
+        Self {
+            epoch: Epoch::from_u64(0),
+            arrange: false,
+            place: BTreeMap::new(),
+            retire: Vec::new(),
+            departed: VecDeque::new(),
+            behind: BTreeMap::new(),
+            lists: BTreeSet::new(),
+            subscriptions: false,
+        }
+    }
+}
+
+impl Dues {
+    pub(crate) fn load(kept: KeptDues) -> Self {
+        let KeptDues { behind, departed, lists, subscriptions } = kept;
+        Self { behind, departed: departed.into(), lists, subscriptions, ..Self::default() }
+    }
+
+    pub(crate) fn keep(&self) -> KeptDues {
+        KeptDues {
+            behind: self.behind.clone(),
+            departed: self.departed.iter().chain(&self.retire).cloned().collect(),
+            lists: self.lists.clone(),
+            subscriptions: self.subscriptions,
+        }
+    }
+
+    /// A message looks different from before: `old` is how it looked.
+    pub(crate) fn flags_changed(&mut self, entry: EntryId, old: &MessageView, modseq: ModSeq) {
+        let behind = self.behind.entry(entry).or_insert_with(|| Behind {
+            former: Vec::new(),
+            unwritten: true,
+            changed_unix_us: 0,
+        });
+        behind.unwritten = true;
+        behind.changed_unix_us = Stamp::from_u64(modseq.0).unix_ms() * 1000;
+        behind.former.push((self.epoch, FlagState::of(old)));
+        if behind.former.len() > FORMER_MAX {
+            behind.former.remove(0);
+        }
+    }
+
+    /// A message appeared, moved, was renumbered or left.
+    pub(crate) fn entry_changed(
+        &mut self,
+        state: &AccountState,
+        entry: EntryId,
+        before: Option<(MailboxId, &MessageView)>,
+        after: Option<(MailboxId, Uid)>,
+    ) {
+        self.lists.extend(before.map(|(mailbox, _)| mailbox));
+        self.lists.extend(after.map(|(mailbox, _)| mailbox));
+        match (before, after) {
+            (Some((from, _)), Some((to, _))) if from == to => {}
+            (before, Some((mailbox, _))) => {
+                let Some(known) = state.entry(entry) else { return };
+                let came_from = before.map(|(from, _)| from);
+                // Not yet placed where it was: then it still is on that stage.
+                let from = self.place.get(&entry).and_then(|placing| placing.from).or(came_from);
+                let base = Arc::clone(&known.header().base);
+                self.place.insert(entry, Placing { mailbox, base, from, attempts: 0 });
+            }
+            (Some((mailbox, old)), None) => {
+                // A twin of the same delivery is only hidden: its bytes stay (V7).
+                if state.place_of(entry).is_none() {
+                    self.behind.remove(&entry);
+                    self.retire.push(Departed { mailbox, base: Arc::clone(&old.base) });
+                }
+            }
+            (None, None) => {}
+        }
+    }
+
+    pub(crate) fn note_departed(&mut self, departed: Departed) {
+        self.departed.push_back(departed);
+        if self.departed.len() > DEPARTED_MAX {
+            self.departed.pop_front();
+        }
+    }
+
+    /// Whether the journal held these flags for the message, so that a public name which shows them is only late.
+    pub(crate) fn was_ours(&self, entry: EntryId, seen: &FlagState) -> bool {
+        self.behind
+            .get(&entry)
+            .is_some_and(|behind| behind.former.iter().any(|(_, former)| seen.may_show(former)))
+    }
+
+    /// Asks for the public name to be written.
+    pub(crate) fn write_name(&mut self, entry: EntryId) {
+        let behind = Behind { former: Vec::new(), unwritten: true, changed_unix_us: 0 };
+        self.behind.entry(entry).or_insert(behind).unwritten = true;
+    }
+
+    /// After a start: what the last owner retired, or was about to, is told apart from mail by its name when it shows
+    /// up again. Retiring it a second time would cost a listing each.
+    pub(crate) fn retired_by_predecessor(&mut self) {
+        for departed in std::mem::take(&mut self.retire) {
+            self.note_departed(departed);
+        }
+    }
+
+    /// Forgets flag states that were left before `oldest`: whoever could still write them was gone by then (L-OB1).
+    pub(crate) fn forget_before(&mut self, oldest: Epoch) {
+        self.behind.retain(|_, behind| {
+            behind.former.retain(|(epoch, _)| *epoch >= oldest || behind.unwritten);
+            behind.unwritten || !behind.former.is_empty()
+        });
+    }
+
+    /// Whether the journal asks for nothing that a crash could make us forget.
+    pub(crate) fn is_placed(&self) -> bool {
+        self.place.is_empty() && self.retire.is_empty() && !self.arrange
+    }
+}

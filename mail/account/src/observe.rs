@@ -1,0 +1,427 @@
+//! What other programs did to the store becomes operations (design decision 5).
+//!
+//! Invariants
+//! - A file that another program delivered becomes a message once, with the UID that a neighbour's list gave it if that
+//!   lies above every UID known, else the next.
+//! - A message is expunged because its file is missing only after a second, thorough look, and after looking for bytes
+//!   that a crash put back on their stage.
+//! - A file of ours that shows up where the journal does not have it is put where it belongs: the journal is right.
+//! - An observed flag suffix counts as somebody's change only if the journal has not held the same state for the
+//!   message lately (L-OB1).
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::Arc;
+
+use model::op::{Append, Header};
+use model::{Dot, EntryId, Flag, MailboxId, MessageId, Op, ReplicaId, Stamp, Uid};
+use store::format::maildir::arrival_order;
+use store::format::{Examined, ObservedFile};
+
+use crate::append::{new_message_id, refused_by_disk};
+use crate::door::{Refused, Reply};
+use crate::dues::{Departed, FlagState};
+use crate::owner::Owner;
+use crate::setup::Now;
+use crate::snapshot::{MailboxView, MessageView};
+
+/// Records of one turn while a store is taken over.
+const TURN_RECORDS: usize = 2000;
+/// Names compared while bytes are looked for that a crash may have put back on their stage, in one look. Each search
+/// lists the mailbox.
+const SEARCH_NAMES_MAX: usize = 5_000_000;
+
+/// A file that is no message yet.
+struct Arrival {
+    file: ObservedFile,
+    examined: Examined,
+    entry: Option<EntryId>,
+    listed: Option<Listed>,
+}
+
+/// What a neighbour's list says of a file.
+#[derive(Clone)]
+struct Listed {
+    uid: Uid,
+    uidl: Option<Arc<str>>,
+}
+
+impl Owner {
+    pub(crate) fn observe(&mut self, now: Now, mailbox: Option<MailboxId>) -> Result<Reply, Refused> {
+        match mailbox {
+            Some(id) if self.image.building.name_of(&self.image.state, id).is_none() => {
+                return Err(Refused::MailboxGone);
+            }
+            Some(id) => self.observe_mailbox(now, id, false)?,
+            None => self.observe_all(now, false)?,
+        }
+        Ok(Reply::Done)
+    }
+
+    pub(crate) fn observe_all(&mut self, now: Now, thorough: bool) -> Result<(), Refused> {
+        self.discover(now)?;
+        for (id, _) in self.wanted() {
+            self.observe_mailbox(now, id, thorough)?;
+        }
+        Ok(())
+    }
+
+    pub(crate) fn observe_mailbox(&mut self, now: Now, id: MailboxId, thorough: bool) -> Result<(), Refused> {
+        let format = Arc::clone(&self.setup.format);
+        let observed = format.observe(id, now.unix_us, thorough).map_err(|error| refused_by_disk(&error))?;
+        let Some(observed) = observed else { return Ok(()) };
+        self.healed.extend(observed.healed);
+        let Some(view) = self.image.building.view(&self.image.state, id) else { return Ok(()) };
+        let known: HashMap<&str, &MessageView> =
+            view.iter().map(|message| (&*message.base, message)).collect();
+
+        self.observe_flags(now, id, &known, &observed.files);
+        let unknown: Vec<_> =
+            observed.files.iter().filter(|file| !known.contains_key(&*file.base)).cloned().collect();
+        let seen: HashSet<&str> = observed.files.iter().map(|file| &*file.base).collect();
+        let missing: Vec<_> =
+            view.iter().filter(|message| self.is_missing(message, &seen)).cloned().collect();
+        if !unknown.is_empty() {
+            self.observe_unknown(now, id, unknown)?;
+        }
+        if missing.is_empty() {
+            self.timers.looked.insert(id);
+            return Ok(());
+        }
+        self.observe_missing(now, id, &view, missing)
+    }
+
+    /// Takes over mailbox directories that other programs made.
+    pub(crate) fn discover(&mut self, now: Now) -> Result<(), Refused> {
+        let mut found = self.setup.format.mailboxes().map_err(|error| refused_by_disk(&error))?;
+        // Parents first.
+        found.sort_by(|a, b| a.name.cmp(&b.name));
+        for found in found {
+            let state = &self.image.state;
+            if found.id.is_some_and(|id| state.mailbox(id).is_some()) {
+                continue;
+            }
+            if let Err(refused) = self.adopt_mailbox(now, &found) {
+                self.check_sound()?;
+                self.report(
+                    "a mailbox directory cannot be taken over",
+                    &format!("{}: {refused}", found.name),
+                );
+            }
+        }
+        Ok(())
+    }
+
+    fn is_missing(&self, message: &MessageView, seen: &HashSet<&str>) -> bool {
+        !seen.contains(&*message.base) && !self.image.dues.place.contains_key(&message.entry)
+    }
+}
+
+/// Flags.
+impl Owner {
+    fn observe_flags(
+        &mut self,
+        now: Now,
+        id: MailboxId,
+        known: &HashMap<&str, &MessageView>,
+        files: &[ObservedFile],
+    ) {
+        let mut changes: BTreeMap<(Vec<Flag>, Vec<Flag>), Vec<EntryId>> = BTreeMap::new();
+        for file in files {
+            let Some(message) = known.get(&*file.base) else { continue };
+            let seen = FlagState { system: file.flags, keywords: file.keywords.clone() };
+            let (set, clear) = wished(message, &seen, file);
+            if set.is_empty() && clear.is_empty() {
+                continue;
+            }
+            if self.image.dues.was_ours(message.entry, &seen) {
+                self.image.dues.write_name(message.entry);
+            } else if self.check_keywords(&set).is_ok() {
+                changes.entry((set, clear)).or_default().push(message.entry);
+            }
+        }
+        if changes.is_empty() {
+            return;
+        }
+        tracing::debug!(account = %self.setup.account, mailbox = %id, "other programs changed flags");
+        let stamp = self.stamp(now);
+        for ((set, clear), entries) in changes {
+            self.issue_flags(stamp, &entries, &set, &clear);
+        }
+    }
+}
+
+/// What the suffix says that the journal does not: flags to set, flags to clear.
+fn wished(message: &MessageView, seen: &FlagState, file: &ObservedFile) -> (Vec<Flag>, Vec<Flag>) {
+    let have = FlagState::of(message);
+    let before = file.changed_from.clone().map(|(system, keywords)| FlagState { system, keywords });
+    let in_state = |flags: &FlagState, flag: &Flag| match flag {
+        Flag::System(flag) => flags.system.contains(*flag),
+        Flag::Keyword(keyword) => flags.keywords.contains(keyword),
+    };
+    let all = |flags: &FlagState| {
+        let keywords = flags.keywords.iter().cloned().map(Flag::Keyword);
+        flags.system.iter().map(Flag::System).chain(keywords).collect::<Vec<_>>()
+    };
+    let set = all(seen).into_iter().filter(|flag| {
+        !in_state(&have, flag) && before.as_ref().is_none_or(|before| !in_state(before, flag))
+    });
+    // A name has no letter for some keywords: only one that had it before shows that it was taken off.
+    let base = before.as_ref().unwrap_or(&have);
+    let clear = all(base).into_iter().filter(|flag| {
+        let provable = before.is_some() || matches!(flag, Flag::System(_));
+        provable && !in_state(seen, flag) && in_state(&have, flag)
+    });
+    (set.collect(), clear.collect())
+}
+
+/// Files that the mailbox has no message for.
+impl Owner {
+    fn observe_unknown(
+        &mut self,
+        now: Now,
+        id: MailboxId,
+        unknown: Vec<ObservedFile>,
+    ) -> Result<(), Refused> {
+        let mut arrivals = Vec::new();
+        let mut listed: Option<HashMap<Arc<str>, Listed>> = None;
+        let mut elsewhere: Option<HashMap<Arc<str>, (MailboxId, EntryId)>> = None;
+        for file in unknown {
+            let own = entry_in(&file.base);
+            if self.put_back(now, id, &file, own, &mut elsewhere) {
+                continue;
+            }
+            let examined = match self.setup.format.examine(id, &file.base) {
+                // It left while we looked.
+                Err(error) if error.is_not_found() => continue,
+                Err(error) => {
+                    self.report("a message file cannot be read", &error.to_string());
+                    continue;
+                }
+                Ok(examined) => examined,
+            };
+            let lists = match &mut listed {
+                Some(lists) => lists,
+                None => listed.insert(self.neighbours_list(id)),
+            };
+            let listed = lists.get(&file.base).cloned();
+            arrivals.push(Arrival { file, examined, entry: own, listed });
+        }
+        arrivals.sort_by(|a, b| {
+            let unlisted = |arrival: &Arrival| arrival.listed.is_none();
+            let uid = |arrival: &Arrival| arrival.listed.as_ref().map(|listed| listed.uid);
+            (unlisted(a), uid(a))
+                .cmp(&(unlisted(b), uid(b)))
+                .then_with(|| arrival_order(&a.file.base, &b.file.base))
+        });
+        for some in arrivals.chunks(TURN_RECORDS) {
+            self.take_in(now, id, some)?;
+            if arrivals.len() > TURN_RECORDS {
+                self.finish_turn(now, Vec::new());
+                self.check_sound()?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Puts a file that the journal has elsewhere, or has removed, where it belongs. False if it knows nothing of it.
+    fn put_back(
+        &mut self,
+        now: Now,
+        id: MailboxId,
+        file: &ObservedFile,
+        own: Option<EntryId>,
+        elsewhere: &mut Option<HashMap<Arc<str>, (MailboxId, EntryId)>>,
+    ) -> bool {
+        let format = Arc::clone(&self.setup.format);
+        let departed = Departed { mailbox: id, base: Arc::clone(&file.base) };
+        let mut was_removed =
+            self.image.dues.retire.contains(&departed) || self.image.dues.departed.contains(&departed);
+        let mut belongs = None;
+        if let Some(entry) = own {
+            belongs = self.image.state.place_of(entry).map(|place| (place.mailbox, entry));
+            let known = self.image.state.entry(entry).is_some() || self.covers(entry.creation());
+            was_removed |= belongs.is_none() && known;
+        } else if !was_removed {
+            let map = match elsewhere {
+                Some(map) => map,
+                None => elsewhere.insert(self.all_bases()),
+            };
+            // Copies made by Dovecot share a name: only a message whose own bytes are missing can be meant.
+            let namesake = map.get(&file.base).copied().filter(|(mailbox, _)| *mailbox != id);
+            belongs = namesake.filter(|(mailbox, _)| {
+                format.open(*mailbox, &file.base).is_err_and(|error| error.is_not_found())
+            });
+        }
+        let outcome = match belongs {
+            Some((mailbox, _)) if mailbox == id => Ok(()),
+            Some((mailbox, entry)) => {
+                self.with_flags(entry, |_, flags| format.place(mailbox, &file.base, Some(id), flags))
+            }
+            None if was_removed => format.retire(id, &file.base, now.unix_s()),
+            None => return false,
+        };
+        if let Err(error) = outcome {
+            tracing::warn!(account = %self.setup.account, %error, "a file is not where it belongs");
+        }
+        true
+    }
+
+    /// Whether an operation is in the state, or was before it was forgotten.
+    fn covers(&self, dot: Dot) -> bool {
+        self.image.state.version().covers(dot)
+    }
+
+    fn all_bases(&self) -> HashMap<Arc<str>, (MailboxId, EntryId)> {
+        let all = self.image.building.views().flat_map(|(id, view)| {
+            view.iter().map(move |message| (Arc::clone(&message.base), (id, message.entry)))
+        });
+        all.collect()
+    }
+
+    /// What a neighbour wrote about the mailbox: numbers count only under the same UIDVALIDITY.
+    fn neighbours_list(&mut self, id: MailboxId) -> HashMap<Arc<str>, Listed> {
+        let Some(name) = self.image.building.name_of(&self.image.state, id) else { return HashMap::new() };
+        let lists = match self.setup.format.former_lists(&name) {
+            Ok(lists) => lists,
+            Err(error) => {
+                self.report("a neighbour's list cannot be read", &error.to_string());
+                return HashMap::new();
+            }
+        };
+        if lists.uid_validity.is_none() || lists.uid_validity != self.uid_validity(id).ok().map(|v| v.get()) {
+            return HashMap::new();
+        }
+        let listed = |(uid, base, uidl)| Some((base, Listed { uid: Uid::new(uid)?, uidl }));
+        lists.uids.into_iter().filter_map(listed).collect()
+    }
+
+    fn take_in(&mut self, now: Now, id: MailboxId, arrivals: &[Arrival]) -> Result<(), Refused> {
+        let stamp = self.stamp(now);
+        for arrival in arrivals {
+            if self.lost_state && arrival.listed.is_none() {
+                self.skip_uids(now, id);
+            }
+            let uid_validity = self.uid_validity(id)?;
+            let next = self.assign_uids(id, 1)?.uids.first().copied().ok_or(Refused::MailboxGone)?;
+            let listed = arrival.listed.as_ref();
+            let uid = listed.map(|listed| listed.uid).filter(|uid| *uid >= next).unwrap_or(next);
+            let (entry, message) = self.identity(id, arrival, uid_validity.get(), uid)?;
+            let header = Header {
+                message,
+                content: arrival.examined.content,
+                size: arrival.examined.size,
+                wire_size: arrival.examined.wire_size,
+                internal_date: arrival.examined.internal_date,
+                save_date: now.unix_s(),
+                base: Arc::clone(&arrival.file.base),
+                delivery: None,
+                uidl: listed.and_then(|listed| listed.uidl.clone()),
+            };
+            let keywords = arrival.file.keywords.iter().cloned().map(Flag::Keyword);
+            let flags: Vec<_> = arrival.file.flags.iter().map(Flag::System).chain(keywords).collect();
+            let append = Append { entry, mailbox: id, header, flags, uid: Some((uid_validity, uid)) };
+            self.issue(stamp, Op::Append(append));
+            // It lies where it belongs.
+            self.image.dues.place.remove(&entry);
+        }
+        Ok(())
+    }
+
+    /// A message keeps the identity that its name carries, or, coming from another server, gets one that another site
+    /// which imports the same store derives too (R-ID5).
+    fn identity(
+        &mut self,
+        id: MailboxId,
+        arrival: &Arrival,
+        uid_validity: u32,
+        uid: Uid,
+    ) -> Result<(EntryId, MessageId), Refused> {
+        if let Some(entry) = arrival.entry.filter(|entry| self.image.state.entry(*entry).is_none()) {
+            return Ok((entry, new_message_id(entry)));
+        }
+        if arrival.listed.is_none() {
+            let entry = self.new_entry(0)?;
+            return Ok((entry, new_message_id(entry)));
+        }
+        // Without a GUID of its own in the list a message's GUID is its base name (maildir.md §5.1).
+        let guid = arrival.file.base.as_bytes();
+        let mut hasher = blake3::Hasher::new_derive_key("roost 2026 imported entry");
+        hasher.update(id.as_bytes()).update(&uid_validity.to_le_bytes()).update(&uid.get().to_le_bytes());
+        hasher.update(guid);
+        let mut random = [0; 8];
+        random.copy_from_slice(&hasher.finalize().as_bytes()[..8]);
+        let batch = Dot::new(ReplicaId::new(self.setup.site, 0), 1);
+        let entry = match batch {
+            Some(batch) => EntryId::new(batch, u64::from_le_bytes(random)),
+            None => self.new_entry(0)?,
+        };
+        let mut hasher = blake3::Hasher::new_derive_key("roost 2026 imported message");
+        hasher.update(guid).update(arrival.examined.content.as_bytes());
+        let mut message = [0; 16];
+        message.copy_from_slice(&hasher.finalize().as_bytes()[..16]);
+        Ok((entry, MessageId::from_bytes(message)))
+    }
+}
+
+/// Messages whose files are not there.
+impl Owner {
+    fn observe_missing(
+        &mut self,
+        now: Now,
+        id: MailboxId,
+        view: &MailboxView,
+        missing: Vec<MessageView>,
+    ) -> Result<(), Refused> {
+        let format = Arc::clone(&self.setup.format);
+        let again = format.observe(id, now.unix_us, true).map_err(|error| refused_by_disk(&error))?;
+        let Some(again) = again else { return Ok(()) };
+        let seen: HashSet<&str> = again.files.iter().map(|file| &*file.base).collect();
+        let mut missing: Vec<_> =
+            missing.into_iter().filter(|message| self.is_missing(message, &seen)).collect();
+        // Only a crash puts bytes back on their stage; once after each start they are looked for there.
+        if !self.timers.looked.contains(&id) {
+            let searches = (SEARCH_NAMES_MAX / (view.len() as usize).max(1)).max(1);
+            let complete = missing.len() <= searches;
+            missing.truncate(searches);
+            missing.retain(|message| self.is_nowhere(id, message));
+            if complete {
+                self.timers.looked.insert(id);
+            }
+        }
+        if missing.is_empty() {
+            return Ok(());
+        }
+        let stamp: Stamp = self.stamp(now);
+        let entries: Vec<_> = missing.iter().map(|message| message.entry).collect();
+        self.issue_expunge(stamp, &entries);
+        // There is nothing to be retired.
+        self.image.dues.retire.retain(|departed| departed.mailbox != id || seen.contains(&*departed.base));
+        Ok(())
+    }
+
+    fn is_nowhere(&self, id: MailboxId, message: &MessageView) -> bool {
+        let base = &message.base;
+        let placed =
+            self.with_flags(message.entry, |owner, flags| owner.setup.format.place(id, base, None, flags));
+        placed.is_err_and(|error| error.is_not_found())
+    }
+}
+
+/// The entry that a base of ours names: thirty-two hex digits in a row, and no digit beside them.
+pub(crate) fn entry_in(base: &str) -> Option<EntryId> {
+    const DIGITS: usize = 2 * EntryId::BYTES;
+    let is_hex = |byte: &u8| byte.is_ascii_digit() || (b'a'..=b'f').contains(byte);
+    let mut rest = base.as_bytes();
+    let mut before = 0;
+    while let Some(skip) = rest.iter().position(is_hex) {
+        let run = rest.get(skip..)?;
+        let length = run.iter().take_while(|byte| is_hex(byte)).count();
+        before += skip;
+        if length == DIGITS {
+            return EntryId::parse_hex(base.get(before..before + DIGITS)?);
+        }
+        rest = run.get(length..)?;
+        before += length;
+    }
+    None
+}

@@ -1,0 +1,8 @@
+//! The owner on a simulated volume, with a real journal and a real Maildir.
+
+mod changes;
+mod crash;
+mod faults;
+mod neighbours;
+mod recovery;
+mod world;

@@ -5,6 +5,7 @@
 
 use account::Refused;
 use codec::imap::Code;
+use codec::pop3;
 
 /// What IMAP says after the tag and `NO`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -24,7 +25,7 @@ pub struct LmtpReply {
 /// What POP3 says after `-ERR`: extended code (RFC 2449, RFC 3206), text.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Pop3Err {
-    pub code: Option<&'static str>,
+    pub code: Option<pop3::Code>,
     pub text: String,
 }
 
@@ -40,8 +41,12 @@ pub fn imap(refused: &Refused, is_target: bool) -> Option<ImapNo> {
         Refused::BadName(error) => (Some(Code::Cannot), error.to_string()),
         Refused::Limit { .. } => (Some(Code::Limit), refused.to_string()),
         Refused::OverQuota { .. } => (Some(Code::OverQuota), "Quota exceeded".to_owned()),
-        Refused::NoSpace(_) => (Some(Code::Unavailable), "No space left for mail, nothing was done".to_owned()),
-        Refused::Deposed => (Some(Code::Unavailable), "Account has moved to another node, try again".to_owned()),
+        Refused::NoSpace(_) => {
+            (Some(Code::Unavailable), "No space left for mail, nothing was done".to_owned())
+        }
+        Refused::Deposed => {
+            (Some(Code::Unavailable), "Account has moved to another node, try again".to_owned())
+        }
         Refused::NotStored(_) => (Some(Code::Unavailable), "Storage failed, nothing was done".to_owned()),
         Refused::Unavailable(_) => (Some(Code::Unavailable), "Account is not available now".to_owned()),
         Refused::Unknown => return None,
@@ -72,16 +77,22 @@ pub fn lmtp(refused: &Refused) -> LmtpReply {
 /// `SYS/TEMP` where trying again can help (RFC 3206 §4). `None`: hang up.
 pub fn pop3(refused: &Refused) -> Option<Pop3Err> {
     let (code, text) = match refused {
-        Refused::NoMailbox(_) | Refused::MailboxGone => (Some("SYS/PERM"), "There is no INBOX".to_owned()),
-        Refused::MailboxExists(_) => (Some("SYS/TEMP"), "Mailbox exists already".to_owned()),
-        Refused::CannotDo { why, .. } => (Some("SYS/PERM"), (*why).to_owned()),
-        Refused::BadName(error) => (Some("SYS/PERM"), error.to_string()),
-        Refused::Limit { .. } => (Some("SYS/TEMP"), refused.to_string()),
-        Refused::OverQuota { .. } => (Some("SYS/PERM"), "Quota exceeded".to_owned()),
-        Refused::NoSpace(_) => (Some("SYS/TEMP"), "No space left, nothing was removed".to_owned()),
-        Refused::Deposed => (Some("SYS/TEMP"), "Account has moved to another node, try again".to_owned()),
-        Refused::NotStored(_) => (Some("SYS/TEMP"), "Storage failed, nothing was removed".to_owned()),
-        Refused::Unavailable(_) => (Some("SYS/TEMP"), "Account is not available now".to_owned()),
+        Refused::NoMailbox(_) | Refused::MailboxGone => {
+            (Some(pop3::Code::SysPerm), "There is no INBOX".to_owned())
+        }
+        Refused::MailboxExists(_) => (Some(pop3::Code::SysTemp), "Mailbox exists already".to_owned()),
+        Refused::CannotDo { why, .. } => (Some(pop3::Code::SysPerm), (*why).to_owned()),
+        Refused::BadName(error) => (Some(pop3::Code::SysPerm), error.to_string()),
+        Refused::Limit { .. } => (Some(pop3::Code::SysTemp), refused.to_string()),
+        Refused::OverQuota { .. } => (Some(pop3::Code::SysPerm), "Quota exceeded".to_owned()),
+        Refused::NoSpace(_) => (Some(pop3::Code::SysTemp), "No space left, nothing was removed".to_owned()),
+        Refused::Deposed => {
+            (Some(pop3::Code::SysTemp), "Account has moved to another node, try again".to_owned())
+        }
+        Refused::NotStored(_) => {
+            (Some(pop3::Code::SysTemp), "Storage failed, nothing was removed".to_owned())
+        }
+        Refused::Unavailable(_) => (Some(pop3::Code::SysTemp), "Account is not available now".to_owned()),
         Refused::Unknown => return None,
     };
     Some(Pop3Err { code, text })
@@ -100,10 +111,11 @@ mod tests {
 
     #[test]
     fn reasons_that_pass_are_temporary_everywhere() {
-        for refused in [Refused::Deposed, Refused::NotStored(String::new()), Refused::NoSpace(String::new())] {
+        for refused in [Refused::Deposed, Refused::NotStored(String::new()), Refused::NoSpace(String::new())]
+        {
             assert_eq!(imap(&refused, true).unwrap().code, Some(Code::Unavailable));
             assert_eq!(lmtp(&refused).code / 100, 4);
-            assert_eq!(pop3(&refused).unwrap().code, Some("SYS/TEMP"));
+            assert_eq!(pop3(&refused).unwrap().code, Some(pop3::Code::SysTemp));
         }
     }
 

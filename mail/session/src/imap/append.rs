@@ -85,12 +85,16 @@ impl Imap {
                 self.waiting = Some(append.spool);
                 self.keep(tag, name, What::Append(append));
             }
-            Some(Frame::LiteralEnd(Err(mut error)) | Frame::Command(Err(mut error)) | Frame::Fatal(mut error)) => {
+            Some(
+                Frame::LiteralEnd(Err(mut error)) | Frame::Command(Err(mut error)) | Frame::Fatal(mut error),
+            ) => {
                 self.out.ask_on(append.spool, Question::SpoolAbandon);
                 error.tag = Some(tag);
                 self.bad_command(&error);
             }
-            Some(Frame::Command(Ok(_)) | Frame::NeedContinuation | Frame::AppendStart(_) | Frame::Line(_)) => {
+            Some(
+                Frame::Command(Ok(_)) | Frame::NeedContinuation | Frame::AppendStart(_) | Frame::Line(_),
+            ) => {
                 self.fail("a command in the middle of a message".to_owned());
             }
         }
@@ -126,9 +130,10 @@ impl Imap {
     /// An answer that nothing waits for: the spool is in trouble, or a command ended without it.
     pub(super) fn answered_early(&mut self, ticket: Ticket, answer: &Answer) {
         let Answer::Spooled(Err(why)) = answer else { return };
-        let Some(running) = self.running.take_if(|running| {
-            matches!(&running.what, What::Append(append) if append.spool == ticket)
-        }) else {
+        let Some(running) = self
+            .running
+            .take_if(|running| matches!(&running.what, What::Append(append) if append.spool == ticket))
+        else {
             return;
         };
         self.framer.abandon_message();

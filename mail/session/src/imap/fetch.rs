@@ -84,10 +84,9 @@ impl Fetch {
             };
             let Some(held) = self.held.get(rank) else { continue };
             let current = latest.by_uid(held.uid);
-            if let Some(since) = self.changed_since {
-                if current.is_none_or(|message| message.modseq <= since) {
-                    continue;
-                }
+            let is_old = |since| current.is_none_or(|message| message.modseq <= since);
+            if self.changed_since.is_some_and(is_old) {
+                continue;
             }
             let view = current.unwrap_or(held).clone();
             self.batch.push_back(Message { rank, view, description: None, seen_now: false });
@@ -238,14 +237,19 @@ impl Imap {
             return;
         }
         let (uid, modseq) = (message.view.uid, message.view.modseq);
-        if fetch.held.get(message.rank).is_some_and(|held| held.modseq != modseq) {
-            if let Some(selected) = self.selected() {
-                selected.tell(uid, modseq);
-            }
+        let is_news = fetch.held.get(message.rank).is_some_and(|held| held.modseq != modseq);
+        if let Some(selected) = self.selected().filter(|_| is_news) {
+            selected.tell(uid, modseq);
         }
     }
 
-    pub(super) fn fetch_answered(&mut self, tag: Tag, name: &'static str, mut fetch: Box<Fetch>, answer: Answer) {
+    pub(super) fn fetch_answered(
+        &mut self,
+        tag: Tag,
+        name: &'static str,
+        mut fetch: Box<Fetch>,
+        answer: Answer,
+    ) {
         let asked = std::mem::replace(&mut fetch.asked, Asked::Nothing);
         match (asked, answer) {
             (Asked::Seen, Answer::Account(Ok(done))) => {
@@ -285,8 +289,8 @@ impl Imap {
         let Some(latest) = self.latest() else { return };
         for message in &mut fetch.batch {
             let Some(current) = latest.by_uid(message.view.uid) else { continue };
-            message.seen_now = current.flags.contains(SystemFlag::Seen)
-                && !message.view.flags.contains(SystemFlag::Seen);
+            message.seen_now =
+                current.flags.contains(SystemFlag::Seen) && !message.view.flags.contains(SystemFlag::Seen);
             message.view = current.clone();
         }
     }
@@ -315,7 +319,6 @@ impl Imap {
         };
         if line.is_begun() {
             // Its size was announced; only hanging up keeps the client from taking other octets for the message's.
-            self.out.discard();
             return self.end(Closing::Failed(format!("message {} ended short", line.message().view.uid)));
         }
         fetch.failed(&why);

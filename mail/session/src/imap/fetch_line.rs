@@ -64,7 +64,10 @@ fn is_whole(section: &Section) -> bool {
 pub(super) enum Need {
     /// It is complete.
     Nothing,
-    Octets { offset: u64, length: u64 },
+    Octets {
+        offset: u64,
+        length: u64,
+    },
 }
 
 pub(super) struct Line {
@@ -150,21 +153,18 @@ impl Line {
     /// Writes items until one needs octets that are not here.
     pub(super) fn advance(&mut self, shape: &Shape) -> Need {
         loop {
-            if let Some(reading) = self.reading.take_if(|reading| reading.left == 0) {
-                if let Some((place, header)) = reading.picking {
-                    self.write_picked(&shape.items[place], &header);
-                }
+            let done = self.reading.take_if(|reading| reading.left == 0);
+            if let Some((place, header)) = done.and_then(|reading| reading.picking) {
+                self.write_picked(&shape.items[place], &header);
             }
             if let Some(reading) = &self.reading {
                 return Need::Octets { offset: reading.next, length: reading.left };
             }
-            match self.todo.pop_front() {
-                Some(place) => self.item(place, &shape.items[place]),
-                None => {
-                    self.end(shape);
-                    return Need::Nothing;
-                }
-            }
+            let Some(place) = self.todo.pop_front() else {
+                self.end(shape);
+                return Need::Nothing;
+            };
+            self.item(place, &shape.items[place]);
         }
     }
 
@@ -215,7 +215,10 @@ impl Line {
                     writer.body_structure(out, &description.message.root);
                 }
             }
-            FetchItem::Section { .. } | FetchItem::Rfc822 | FetchItem::Rfc822Header | FetchItem::Rfc822Text => {
+            FetchItem::Section { .. }
+            | FetchItem::Rfc822
+            | FetchItem::Rfc822Header
+            | FetchItem::Rfc822Text => {
                 self.octets_item(place, item);
             }
         }
@@ -252,11 +255,15 @@ impl Line {
         let Some(description) = self.message.description.as_deref() else { return Source::Missing };
         let kind = match wanted.text {
             SectionText::Whole => Kind::Whole,
-            SectionText::Header | SectionText::HeaderFields(_) | SectionText::HeaderFieldsNot(_) => Kind::Header,
+            SectionText::Header | SectionText::HeaderFields(_) | SectionText::HeaderFieldsNot(_) => {
+                Kind::Header
+            }
             SectionText::Text => Kind::Text,
             SectionText::Mime => Kind::Mime,
         };
-        let Some(span) = section::span(&description.message, &wanted.part, kind) else { return Source::Missing };
+        let Some(span) = section::span(&description.message, &wanted.part, kind) else {
+            return Source::Missing;
+        };
         let cached = description.header.as_ref().filter(|_| wanted.part.is_empty() && kind == Kind::Header);
         match (cached, is_picked(wanted)) {
             (Some(header), false) => Source::Here(header.clone()),

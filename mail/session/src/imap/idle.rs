@@ -35,9 +35,7 @@ impl Imap {
     pub(super) fn idle_line(&mut self, tag: Tag, name: &'static str, idle: Idle) -> bool {
         let frame = self.framer.next_frame();
         match frame {
-            None if self.stopping => {
-                self.bye(Some(&Code::Unavailable), "Server is going down, please connect again", Closing::Stopping);
-            }
+            None if self.stopping => self.say_stopping(),
             None if self.hung_up => self.end(Closing::ClientHungUp),
             None => {
                 self.keep(tag, name, What::Idle(idle));
@@ -50,6 +48,10 @@ impl Imap {
             Some(_) => self.finish(&tag, bad("Expected DONE"), Moment::Any),
         }
         true
+    }
+
+    pub(super) fn say_stopping(&mut self) {
+        self.bye(Some(&Code::Unavailable), "Server is going down, please connect again", Closing::Stopping);
     }
 
     /// When something is to be done though nobody says anything.

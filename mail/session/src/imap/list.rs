@@ -23,8 +23,11 @@ impl Imap {
         if list.patterns.len() > PATTERNS_MAX {
             return Err(no(Code::Limit, format!("At most {PATTERNS_MAX} patterns")));
         }
-        let patterns =
-            list.patterns.iter().map(|pattern| Pattern::new(&reference, pattern)).collect::<Result<Vec<_>, _>>()?;
+        let patterns = list
+            .patterns
+            .iter()
+            .map(|pattern| Pattern::new(&reference, pattern))
+            .collect::<Result<Vec<_>, _>>()?;
         // "An empty ("" string) mailbox name argument is a special request to return the hierarchy delimiter and the
         // root name of the name given in the reference" (RFC 3501 §6.3.8).
         if !list.extended && list.patterns.iter().all(|pattern| pattern.as_bytes().is_empty()) {
@@ -127,7 +130,13 @@ fn candidates(snapshot: &Snapshot, selection: ListSelection) -> Vec<(MailboxName
     } else {
         names.extend(snapshot.mailboxes.keys().cloned());
     }
-    names.into_iter().map(|name| { let entry = snapshot.mailboxes.get(&name); (name, entry) }).collect()
+    names
+        .into_iter()
+        .map(|name| {
+            let entry = snapshot.mailboxes.get(&name);
+            (name, entry)
+        })
+        .collect()
 }
 
 /// Every level above one of these names.
@@ -158,7 +167,8 @@ fn subscribed_rows(user: &User, pattern: &Pattern) -> Vec<(MailboxName, Vec<List
     let matching = names.into_iter().filter(|name| pattern.matches(name.as_str()));
     matching
         .map(|name| {
-            let attributes = if subscriptions.contains(&name) { Vec::new() } else { vec![ListAttribute::NoSelect] };
+            let attributes =
+                if subscriptions.contains(&name) { Vec::new() } else { vec![ListAttribute::NoSelect] };
             (name, attributes)
         })
         .collect()

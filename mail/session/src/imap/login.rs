@@ -12,7 +12,7 @@ use codec::imap::{Code, Frame, Status, Tag};
 
 use super::sync::Moment;
 use super::{After, Begun, Ending, Imap, User, What, bad, no, ok};
-use crate::{Answer, LoggedIn, LoginFailed, Password, Question};
+use crate::{Answer, Closing, LoggedIn, LoginFailed, Password, Question};
 
 /// What is offered to everybody.
 const BEFORE: [&str; 6] = ["IMAP4rev1", "SASL-IR", "LITERAL+", "ENABLE", "ID", "IDLE"];
@@ -126,7 +126,8 @@ impl Imap {
     pub(super) fn authenticate(&mut self, authenticate: Authenticate) -> Begun {
         let Authenticate { mechanism, initial } = authenticate;
         if !self.mechanisms().iter().any(|offered| offered.eq_ignore_ascii_case(&mechanism)) {
-            let later = self.connection.mechanisms_tls.iter().any(|offered| offered.eq_ignore_ascii_case(&mechanism));
+            let later =
+                self.connection.mechanisms_tls.iter().any(|offered| offered.eq_ignore_ascii_case(&mechanism));
             let known = later && !self.tls && self.connection.tls_available;
             return Err(if known { privacy_required() } else { no(Code::Cannot, "No such mechanism") });
         }
@@ -156,7 +157,14 @@ impl Imap {
                 Some(data) => self.challenge(tag, name, &data, Sasl::Final(logged_in)),
                 None => self.logged_in(&tag, logged_in),
             },
-            other => self.login_answered(&tag, other),
+            Answer::LoginFailed(failed) => self.login_failed(&tag, &failed),
+            Answer::Account(_)
+            | Answer::Described(_)
+            | Answer::Octets(_)
+            | Answer::Found(_)
+            | Answer::Locked(_)
+            | Answer::Recipient(_)
+            | Answer::Spooled(_) => self.fail("an answer of the wrong kind to AUTHENTICATE".to_owned()),
         }
     }
 
@@ -170,15 +178,16 @@ impl Imap {
     pub(super) fn sasl_line(&mut self, tag: Tag, name: &'static str, sasl: Sasl) -> bool {
         let Some(frame) = self.framer.next_frame() else {
             if self.hung_up {
-                self.end(crate::Closing::ClientHungUp);
+                self.end(Closing::ClientHungUp);
+            } else if self.stopping {
+                self.say_stopping();
             } else {
                 self.keep(tag, name, What::Sasl(sasl));
             }
             return false;
         };
-        let line = match frame {
-            Frame::Line(Ok(line)) => line,
-            _ => return self.cancel_sasl(&tag, "Line is too long"),
+        let Frame::Line(Ok(line)) = frame else {
+            return self.cancel_sasl(&tag, "Line is too long");
         };
         if line.as_ref() == b"*" {
             return self.cancel_sasl(&tag, "Authentication cancelled");
@@ -209,8 +218,10 @@ impl Imap {
 
     fn logged_in(&mut self, tag: &Tag, logged_in: LoggedIn) {
         let LoggedIn { user, snapshot, final_data: _ } = logged_in;
-        self.user = Some(Box::new(User { name: user, snapshot, selected: None, condstore: false, qresync: false }));
-        self.framer.set_limits(Limits { append_bytes_max: self.options.append_bytes_max, ..Limits::AFTER_LOGIN });
+        self.user =
+            Some(Box::new(User { name: user, snapshot, selected: None, condstore: false, qresync: false }));
+        self.framer
+            .set_limits(Limits { append_bytes_max: self.options.append_bytes_max, ..Limits::AFTER_LOGIN });
         self.bad_commands = 0;
         let code = Code::Capability(self.capabilities());
         self.finish(tag, ok("Logged in").with(Some(code)), Moment::Nothing);

@@ -1,7 +1,7 @@
 //! Mailboxes as such: CREATE, DELETE, RENAME, SUBSCRIBE, STATUS, NAMESPACE; and NOOP and CHECK.
 
-use account::{MailboxView, Request};
 use account::door::Reply;
+use account::{MailboxView, Request};
 use codec::imap::command::StatusItem;
 use codec::imap::response::{Namespace, StatusValue};
 use codec::imap::{Code, Status, Tag, WireMailbox};
@@ -39,7 +39,9 @@ impl Imap {
         // two are no mailboxes but views of all others, which we do not make.
         let special_use = match special_use {
             [] => None,
-            [SpecialUse::All | SpecialUse::Flagged] => return Err(no(Code::UseAttr, "No such special use here")),
+            [SpecialUse::All | SpecialUse::Flagged] => {
+                return Err(no(Code::UseAttr, "No such special use here"));
+            }
             [purpose] => Some(*purpose),
             [_, ..] => return Err(no(Code::UseAttr, "A mailbox has one special use at most")),
         };

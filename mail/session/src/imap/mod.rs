@@ -13,6 +13,7 @@
 
 mod append;
 mod copy;
+mod dispatch;
 mod fetch;
 mod fetch_line;
 mod idle;
@@ -32,10 +33,12 @@ use std::time::{Duration, Instant};
 use account::{MailboxView, Refused, Request, Snapshot, door};
 use codec::imap::command::BadCommand;
 use codec::imap::framer::Limits;
-use codec::imap::{Body, Code, Command, Encoder, Frame, Framer, NameEncoding, Status, Tag, WireMailbox};
+use codec::imap::{Code, Command, Encoder, Frame, Framer, NameEncoding, Status, Tag, WireMailbox};
 use model::MailboxName;
 
-use crate::{Answer, Closing, Connection, Doing, Input, Output, Question, Session, Ticket, Timeouts, refused};
+use crate::{
+    Answer, Closing, Connection, Doing, Input, Output, Question, Session, Ticket, Timeouts, refused,
+};
 use out::Out;
 use selected::Selected;
 use sync::Moment;
@@ -127,9 +130,15 @@ enum Then {
     /// Nothing but OK and this text.
     Say(&'static str),
     Store(store::Store),
-    Copy { uid: bool },
-    Move { uid: bool },
-    Expunge { uid: bool },
+    Copy {
+        uid: bool,
+    },
+    Move {
+        uid: bool,
+    },
+    Expunge {
+        uid: bool,
+    },
     Close,
     Append,
 }
@@ -237,10 +246,8 @@ impl Imap {
 
     /// Takes a newer snapshot in. What it means for the selected mailbox is told later, by `sync`.
     fn see(&mut self, snapshot: Arc<Snapshot>) {
-        if let Some(user) = &mut self.user {
-            if snapshot.lsn >= user.snapshot.lsn {
-                user.snapshot = snapshot;
-            }
+        if let Some(user) = self.user.as_mut().filter(|user| snapshot.lsn >= user.snapshot.lsn) {
+            user.snapshot = snapshot;
         }
     }
 
@@ -277,7 +284,7 @@ impl Imap {
     /// Between two commands.
     fn next_command(&mut self) -> bool {
         if self.stopping {
-            self.bye(Some(&Code::Unavailable), "Server is going down, please connect again", Closing::Stopping);
+            self.say_stopping();
             return false;
         }
         if self.mailbox_is_lost() {
@@ -319,126 +326,14 @@ impl Imap {
 
     fn begin(&mut self, command: Command) {
         let Command { tag, body } = command;
-        let name = name_of(&body);
-        let moment = moment_of(&body);
+        let name = dispatch::name_of(&body);
+        let moment = dispatch::moment_of(&body);
         match self.dispatch(body) {
             Ok(what) => self.keep(tag, name, what),
             Err(ending) => self.finish(&tag, ending, moment),
         }
         // A command that was understood, whatever came of it.
         self.bad_commands = 0;
-    }
-
-    fn dispatch(&mut self, body: Body) -> Begun {
-        if self.user.is_none() {
-            return self.dispatch_before_login(body);
-        }
-        match body {
-            Body::StartTls | Body::Authenticate(_) | Body::Login(_) => Err(client_bug("You are logged in already")),
-            Body::Capability => self.capability(),
-            Body::Id(_) => self.id(),
-            Body::Logout => self.logout(),
-            Body::Enable(names) => self.enable(&names),
-            Body::Namespace => self.namespace(),
-            Body::Noop => self.noop(),
-            Body::Idle => self.idle(),
-            Body::Select(select) => self.select(select, false),
-            Body::Examine(select) => self.select(select, true),
-            Body::Create { mailbox, special_use } => self.create(&mailbox, &special_use),
-            Body::Delete(mailbox) => self.delete(&mailbox),
-            Body::Rename { from, to } => self.rename(&from, &to),
-            Body::Subscribe(mailbox) => self.subscribe(&mailbox, true),
-            Body::Unsubscribe(mailbox) => self.subscribe(&mailbox, false),
-            Body::List(list) => self.list(&list),
-            Body::Lsub { reference, pattern } => self.lsub(&reference, &pattern),
-            Body::Status { mailbox, items } => self.status(&mailbox, items),
-            Body::Append(_) => Err(bad("Message is missing")),
-            Body::Unselect
-            | Body::Close
-            | Body::Check
-            | Body::Expunge
-            | Body::UidExpunge(_)
-            | Body::Search(_)
-            | Body::Fetch(_)
-            | Body::Store(_)
-            | Body::Copy { .. }
-            | Body::Move { .. } => self.dispatch_selected(body),
-        }
-    }
-
-    fn dispatch_before_login(&mut self, body: Body) -> Begun {
-        match body {
-            Body::Capability => self.capability(),
-            Body::Id(_) => self.id(),
-            Body::Noop => Err(ok("Nothing done")),
-            Body::Logout => self.logout(),
-            Body::StartTls => self.starttls(),
-            Body::Authenticate(authenticate) => self.authenticate(authenticate),
-            Body::Login(login) => self.login(login),
-            Body::Enable(_)
-            | Body::Namespace
-            | Body::Idle
-            | Body::Select(_)
-            | Body::Examine(_)
-            | Body::Create { .. }
-            | Body::Delete(_)
-            | Body::Rename { .. }
-            | Body::Subscribe(_)
-            | Body::Unsubscribe(_)
-            | Body::List(_)
-            | Body::Lsub { .. }
-            | Body::Status { .. }
-            | Body::Append(_)
-            | Body::Unselect
-            | Body::Close
-            | Body::Check
-            | Body::Expunge
-            | Body::UidExpunge(_)
-            | Body::Search(_)
-            | Body::Fetch(_)
-            | Body::Store(_)
-            | Body::Copy { .. }
-            | Body::Move { .. } => Err(client_bug("Log in first")),
-        }
-    }
-
-    fn dispatch_selected(&mut self, body: Body) -> Begun {
-        if self.selected().is_none() {
-            return Err(client_bug("Select a mailbox first"));
-        }
-        match body {
-            Body::Unselect => self.unselect(),
-            Body::Close => self.close(),
-            Body::Check => self.noop(),
-            Body::Expunge => self.expunge(None),
-            Body::UidExpunge(set) => self.expunge(Some(&set)),
-            Body::Search(search) => self.search(search),
-            Body::Fetch(fetch) => self.fetch(fetch),
-            Body::Store(store) => self.store(store),
-            Body::Copy { uid, set, mailbox } => self.copy(uid, &set, &mailbox, false),
-            Body::Move { uid, set, mailbox } => self.copy(uid, &set, &mailbox, true),
-            Body::Capability
-            | Body::Noop
-            | Body::Logout
-            | Body::Id(_)
-            | Body::StartTls
-            | Body::Authenticate(_)
-            | Body::Login(_)
-            | Body::Enable(_)
-            | Body::Select(_)
-            | Body::Examine(_)
-            | Body::Create { .. }
-            | Body::Delete(_)
-            | Body::Rename { .. }
-            | Body::Subscribe(_)
-            | Body::Unsubscribe(_)
-            | Body::List(_)
-            | Body::Lsub { .. }
-            | Body::Status { .. }
-            | Body::Append(_)
-            | Body::Idle
-            | Body::Namespace => Err(bad("Not a command for a selected mailbox")),
-        }
     }
 
     /// Ends the running command: first what is new, as far as the moment allows, then the tagged line.
@@ -452,7 +347,11 @@ impl Imap {
             After::LogOut => self.end(Closing::LoggedOut),
         }
         if self.user.is_none() && self.login_failures >= LOGIN_FAILURES_MAX {
-            self.bye(None, "Too many failed logins", Closing::Misbehaved("too many failed logins".to_owned()));
+            self.bye(
+                None,
+                "Too many failed logins",
+                Closing::Misbehaved("too many failed logins".to_owned()),
+            );
         }
     }
 
@@ -536,7 +435,11 @@ impl Imap {
 
     /// OK would promise what may not be, NO deny what may be (L-CM2).
     fn unknown_fate(&mut self) {
-        self.bye(Some(&Code::Unavailable), "The last change may or may not be done, look again", Closing::UnknownFate);
+        self.bye(
+            Some(&Code::Unavailable),
+            "The last change may or may not be done, look again",
+            Closing::UnknownFate,
+        );
     }
 
     /// Trouble of ours: nothing that could be said would be sure to be true.
@@ -573,6 +476,9 @@ impl Session for Imap {
             self.out.drained();
         }
         if self.ended {
+            if matches!(input, Input::Expired) {
+                self.out.discard();
+            }
             return;
         }
         match input {
@@ -581,6 +487,8 @@ impl Session for Imap {
                 self.heard = now;
                 self.framer.push(bytes);
             }
+            // Taking keepalives is no sign of life of whoever is behind an IDLE.
+            Input::Drained if self.is_idling() => {}
             Input::Drained => self.heard = now,
             Input::TlsStarted => self.tls_started(),
             Input::Answered(ticket, answer) => {
@@ -614,7 +522,8 @@ impl Session for Imap {
     }
 
     fn wants_input(&self) -> bool {
-        let shaking_hands = self.running.as_ref().is_some_and(|running| matches!(running.what, What::Handshake));
+        let shaking_hands =
+            self.running.as_ref().is_some_and(|running| matches!(running.what, What::Handshake));
         !self.ended && !self.hung_up && !shaking_hands && self.framer.buffered_len() < INPUT_HIGH
     }
 
@@ -625,83 +534,5 @@ impl Session for Imap {
             command: self.running.as_ref().map_or("waiting", |running| running.name),
             mailbox: user.and_then(|user| user.selected.as_ref()).map(|selected| selected.name.to_string()),
         }
-    }
-}
-
-fn name_of(body: &Body) -> &'static str {
-    match body {
-        Body::Capability => "CAPABILITY",
-        Body::Noop => "NOOP",
-        Body::Logout => "LOGOUT",
-        Body::Id(_) => "ID",
-        Body::StartTls => "STARTTLS",
-        Body::Authenticate(_) => "AUTHENTICATE",
-        Body::Login(_) => "LOGIN",
-        Body::Enable(_) => "ENABLE",
-        Body::Select(_) => "SELECT",
-        Body::Examine(_) => "EXAMINE",
-        Body::Create { .. } => "CREATE",
-        Body::Delete(_) => "DELETE",
-        Body::Rename { .. } => "RENAME",
-        Body::Subscribe(_) => "SUBSCRIBE",
-        Body::Unsubscribe(_) => "UNSUBSCRIBE",
-        Body::List(_) => "LIST",
-        Body::Lsub { .. } => "LSUB",
-        Body::Status { .. } => "STATUS",
-        Body::Append(_) => "APPEND",
-        Body::Idle => "idle",
-        Body::Namespace => "NAMESPACE",
-        Body::Unselect => "UNSELECT",
-        Body::Close => "CLOSE",
-        Body::Check => "CHECK",
-        Body::Expunge => "EXPUNGE",
-        Body::UidExpunge(_) => "UID EXPUNGE",
-        Body::Search(search) if search.uid => "UID SEARCH",
-        Body::Search(_) => "SEARCH",
-        Body::Fetch(fetch) if fetch.uid => "UID FETCH",
-        Body::Fetch(_) => "FETCH",
-        Body::Store(store) if store.uid => "UID STORE",
-        Body::Store(_) => "STORE",
-        Body::Copy { uid: true, .. } => "UID COPY",
-        Body::Copy { uid: false, .. } => "COPY",
-        Body::Move { uid: true, .. } => "UID MOVE",
-        Body::Move { uid: false, .. } => "MOVE",
-    }
-}
-
-/// What may be told at the end of a command that ends at once.
-fn moment_of(body: &Body) -> Moment {
-    match body {
-        Body::Search(search) => Moment::of_message_command(search.uid),
-        Body::Fetch(fetch) => Moment::of_message_command(fetch.uid),
-        Body::Store(store) => Moment::of_message_command(store.uid),
-        Body::Copy { uid: true, .. } | Body::Move { uid: true, .. } | Body::UidExpunge(_) => Moment::ByUid,
-        Body::Logout => Moment::Nothing,
-        Body::Capability
-        | Body::Noop
-        | Body::Id(_)
-        | Body::StartTls
-        | Body::Authenticate(_)
-        | Body::Login(_)
-        | Body::Enable(_)
-        | Body::Select(_)
-        | Body::Examine(_)
-        | Body::Create { .. }
-        | Body::Delete(_)
-        | Body::Rename { .. }
-        | Body::Subscribe(_)
-        | Body::Unsubscribe(_)
-        | Body::List(_)
-        | Body::Lsub { .. }
-        | Body::Status { .. }
-        | Body::Append(_)
-        | Body::Idle
-        | Body::Namespace
-        | Body::Unselect
-        | Body::Close
-        | Body::Check
-        | Body::Expunge
-        | Body::Copy { uid: false, .. }
-        | Body::Move { uid: false, .. } => Moment::Any,
     }
 }

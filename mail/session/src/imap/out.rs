@@ -90,9 +90,10 @@ impl Out {
         self.pieces.push_back(Piece::Close(why));
     }
 
-    /// Forgets all that has not been handed out: what follows can only be the end.
+    /// Forgets all that has not been handed out, but for the end: nothing else can follow.
     pub(super) fn discard(&mut self) {
-        self.pieces.clear();
+        self.pieces.retain(|piece| matches!(piece, Piece::Close(_)));
+        self.under_way = 0;
     }
 
     /// Asks under a ticket of its own.
@@ -186,7 +187,9 @@ mod tests {
     #[test]
     fn a_long_answer_waits_for_a_slow_reader() {
         let mut out = Out::default();
-        out.lines((0..100_000).collect(), |line, number: u32| line.extend_from_slice(format!("{number:09}\n").as_bytes()));
+        out.lines((0..100_000).collect(), |line, number: u32| {
+            line.extend_from_slice(format!("{number:09}\n").as_bytes())
+        });
         out.text().extend_from_slice(b"done\n");
         let mut total = 0;
         loop {

@@ -188,11 +188,13 @@ fn modseq_of(view: &MailboxView, found: &[Uid], returns: Option<SearchReturn>) -
 }
 
 fn names_modseq(key: &SearchKey) -> bool {
-    match key {
-        SearchKey::And(keys) | SearchKey::Or(keys) => keys.iter().any(names_modseq),
-        SearchKey::Not(key) => names_modseq(key),
-        key => matches!(key, SearchKey::ModSeq(_)),
+    if let SearchKey::And(keys) | SearchKey::Or(keys) = key {
+        return keys.iter().any(names_modseq);
     }
+    if let SearchKey::Not(key) = key {
+        return names_modseq(key);
+    }
+    matches!(key, SearchKey::ModSeq(_))
 }
 
 fn bad_charset() -> Ending {
@@ -209,7 +211,8 @@ struct Compiler<'a> {
 impl Compiler<'_> {
     /// Depth is bounded by the parser (`SEARCH_DEPTH_MAX`).
     fn compile(&self, key: &SearchKey) -> Result<Query, Ending> {
-        let all = |keys: &[SearchKey]| keys.iter().map(|key| self.compile(key)).collect::<Result<Vec<_>, _>>();
+        let all =
+            |keys: &[SearchKey]| keys.iter().map(|key| self.compile(key)).collect::<Result<Vec<_>, _>>();
         let query = match key {
             SearchKey::And(keys) => Query::And(all(keys)?),
             SearchKey::Or(keys) => Query::Or(all(keys)?),
@@ -280,7 +283,9 @@ impl Compiler<'_> {
     fn uids(&self, set: &SequenceSet) -> Query {
         let greatest = self.selected.held.iter().next_back().map_or(0, |message| message.uid.get());
         let runs = set.resolve(greatest);
-        Query::Uids(runs.iter().filter_map(|run| Some((Uid::new(*run.start())?, Uid::new(*run.end())?))).collect())
+        Query::Uids(
+            runs.iter().filter_map(|run| Some((Uid::new(*run.start())?, Uid::new(*run.end())?))).collect(),
+        )
     }
 }
 

@@ -92,7 +92,8 @@ impl Imap {
             None => {
                 let from = known_to_match(view, known);
                 let above = runs.iter().filter(|(_, end)| *end > from);
-                let above: Vec<(u32, u32)> = above.map(|(start, end)| ((*start).max(from + 1), *end)).collect();
+                let above: Vec<(u32, u32)> =
+                    above.map(|(start, end)| ((*start).max(from + 1), *end)).collect();
                 absent(view, &above, last)
             }
         };

@@ -48,7 +48,9 @@ impl Selected {
     /// The mailbox as it is in `snapshot`, and its name there; `None` when it was deleted or numbered anew.
     pub(super) fn find<'a>(&self, snapshot: &'a Snapshot) -> Option<(&'a MailboxName, &'a Arc<MailboxView>)> {
         let (name, entry) = match snapshot.mailboxes.get_key_value(&self.name) {
-            Some((name, entry)) if entry.view.as_ref().is_some_and(|view| view.id == self.held.id) => (name, entry),
+            Some((name, entry)) if entry.view.as_ref().is_some_and(|view| view.id == self.held.id) => {
+                (name, entry)
+            }
             Some(_) | None => snapshot.by_id(self.held.id)?,
         };
         let view = entry.view.as_ref()?;
@@ -151,7 +153,11 @@ pub(super) struct NoSuchMessage;
 /// The ranks in `view` that a set chooses, ascending and disjoint. UIDs without a message choose nothing (RFC 3501
 /// §6.4.8); a sequence number without one is the client's mistake, but for `*` in an empty mailbox and for the lower
 /// end of `n:*`, which clients send to hear what is new.
-pub(super) fn ranks(set: &SequenceSet, uid: bool, view: &MailboxView) -> Result<Vec<Range<u32>>, NoSuchMessage> {
+pub(super) fn ranks(
+    set: &SequenceSet,
+    uid: bool,
+    view: &MailboxView,
+) -> Result<Vec<Range<u32>>, NoSuchMessage> {
     let mut chosen: Vec<Range<u32>> = Vec::new();
     let mut add = |range: Range<u32>| match chosen.last_mut() {
         _ if range.is_empty() => {}
@@ -159,7 +165,8 @@ pub(super) fn ranks(set: &SequenceSet, uid: bool, view: &MailboxView) -> Result<
         Some(_) | None => chosen.push(range),
     };
     if uid {
-        let greatest = view.len().checked_sub(1).and_then(|rank| view.get(rank)).map_or(0, |last| last.uid.get());
+        let greatest =
+            view.len().checked_sub(1).and_then(|rank| view.get(rank)).map_or(0, |last| last.uid.get());
         for range in set.resolve(greatest) {
             add(rank_at_least(view, *range.start())..rank_above(view, *range.end()));
         }

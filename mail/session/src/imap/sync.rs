@@ -56,7 +56,8 @@ impl Imap {
         if moment == Moment::NoExpunge && !changes.expunged.is_empty() {
             return;
         }
-        let form = FetchForm { flags: true, uid: moment == Moment::ByUid || user.qresync, modseq: user.condstore };
+        let form =
+            FetchForm { flags: true, uid: moment == Moment::ByUid || user.qresync, modseq: user.condstore };
         let vanished = user.qresync;
         self.tell(&latest, changes, form, vanished);
     }
@@ -72,7 +73,8 @@ impl Imap {
         let news = added.iter().chain(&changed).filter_map(|uid| latest.by_uid(*uid)).collect::<Vec<_>>();
         let keywords = news.iter().filter_map(|message| message.keywords.as_deref()).flatten();
         let new_keyword = selected.learn_keywords(keywords);
-        let told = |uid: &Uid| latest.by_uid(*uid).is_none_or(|message| selected.was_told(*uid, message.modseq));
+        let told =
+            |uid: &Uid| latest.by_uid(*uid).is_none_or(|message| selected.was_told(*uid, message.modseq));
         let changed: Vec<Uid> = changed.into_iter().filter(|uid| !told(uid)).collect();
         let held = Arc::clone(&selected.held);
         selected.hold(Arc::clone(latest));
@@ -258,4 +260,3 @@ pub(super) fn absent(view: &MailboxView, runs: &[(u32, u32)], last: u32) -> Vec<
     }
     absent
 }
-

@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
-pub use account::Ticket;
+pub use account::{Described as Description, Ticket};
 use account::door;
 use account::search::Query;
 use account::snapshot::{MessageView, Snapshot};
@@ -157,16 +157,6 @@ pub enum Read {
     Octets { mailbox: MailboxId, message: MessageView, offset: u64, length: u32 },
     /// Which of these messages the query holds for. Messages are in one mailbox.
     Search { mailbox: MailboxId, messages: Vec<MessageView>, query: Arc<Query> },
-}
-
-/// Envelope, structure and header block of a message: what FETCH asks for again and again.
-#[derive(Debug)]
-pub struct Description {
-    /// Offsets are into the wire octets.
-    pub message: message::Message,
-    /// The header block with its empty line, wire form; `None` if it is longer than is worth keeping, then it is read
-    /// as octets.
-    pub header: Option<Bytes>,
 }
 
 #[derive(Debug)]

@@ -33,7 +33,7 @@ use crate::raft::{Raft, TypeConfig};
 const SNAPSHOT_ENTRIES: u64 = 10_000;
 const SNAPSHOT_BYTES: usize = 32 << 20;
 /// Entries that stay for a peer that is a little behind.
-const KEEP_ENTRIES: u64 = 256;
+const KEEP_ENTRIES: u64 = 64;
 const HOUSEKEEPING_EVERY: Duration = Duration::from_secs(1);
 /// A start that takes longer has failed.
 const START_MAX: Duration = Duration::from_secs(60);

@@ -201,7 +201,6 @@ async fn a_process_that_was_stopped_for_longer_than_its_lease_loses_its_session(
     assert_eq!(locking.session(), session, "renewals keep it");
     assert!(locking.may_read() && locking.may_change());
 
-    #[expect(clippy::disallowed_methods, reason = "the point is to stop the thread")]
     std::thread::sleep(Duration::from_millis(900));
     assert!(!locking.may_read() && !locking.may_change());
     tokio::time::timeout(Duration::from_secs(10), sessions.changed()).await.expect("in time").expect("told");
@@ -253,7 +252,7 @@ async fn a_damaged_copy_costs_nothing_but_time() {
     DiskFs::new()
         .open_write(db)
         .expect("opens")
-        .write_at(&vec![0xee; 64], length.saturating_sub(64))
+        .write_at(&[0xee; 64], length.saturating_sub(64))
         .expect("writes");
     DiskFs::new().open_write(db).expect("opens").write_at(&[0xee; 64], 0).expect("writes");
     let locking = start(&options).await;

@@ -67,6 +67,19 @@ impl From<Status> for CallError {
     }
 }
 
+fn refused(path: &Path, error: &io::Error) -> ConnectError {
+    let (kind, path) = (error.kind(), path.to_owned());
+    if kind == io::ErrorKind::NotFound {
+        ConnectError::NoSocket(path)
+    } else if kind == io::ErrorKind::ConnectionRefused {
+        ConnectError::NobodyAnswers(path)
+    } else if kind == io::ErrorKind::PermissionDenied {
+        ConnectError::NotPermitted(path)
+    } else {
+        ConnectError::Failed { path, why: error.to_string() }
+    }
+}
+
 /// A connection to a running server.
 pub struct AdminClient {
     client: admin_client::AdminClient<Channel>,
@@ -74,12 +87,7 @@ pub struct AdminClient {
 
 impl AdminClient {
     pub async fn connect(path: &Path) -> Result<Self, ConnectError> {
-        let stream = socket::connect(path).await.map_err(|error| match error.kind() {
-            io::ErrorKind::NotFound => ConnectError::NoSocket(path.to_owned()),
-            io::ErrorKind::ConnectionRefused => ConnectError::NobodyAnswers(path.to_owned()),
-            io::ErrorKind::PermissionDenied => ConnectError::NotPermitted(path.to_owned()),
-            _ => ConnectError::Failed { path: path.to_owned(), why: error.to_string() },
-        })?;
+        let stream = socket::connect(path).await.map_err(|error| refused(path, &error))?;
         // One command, one connection: it is never made again behind our back.
         let stream: Arc<Mutex<Option<UnixStream>>> = Arc::new(Mutex::new(Some(stream)));
         let connector = tower::service_fn(move |_: Uri| {

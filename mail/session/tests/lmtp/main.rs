@@ -1,0 +1,8 @@
+//! The LMTP conversation, seen by an MTA.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+#![expect(clippy::wildcard_enum_match_arm, reason = "what the protocol never asks is a failed test")]
+
+mod failures;
+mod transactions;
+mod world;

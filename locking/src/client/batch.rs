@@ -18,7 +18,7 @@ use tokio::time::Instant;
 use super::counters::Counters;
 use super::{boottime, lock};
 use crate::command::{Answer, Command, RECORDS_MAX, Record, Refusal, Request, RequestId};
-use crate::server::{Failure, Pending, Voter, received};
+use crate::server::{Failure, NoAnswer, Pending, Voter, received};
 
 /// How long witnesses gather while a request is under way.
 const WINDOW: Duration = Duration::from_millis(2);
@@ -60,6 +60,22 @@ struct Waiting {
     done: oneshot::Sender<Result<(), WitnessError>>,
 }
 
+/// Where requests go: the voter, or in tests one that loses them.
+pub(super) trait Proposals: Send + Sync + 'static {
+    fn begin(&self, request: &Arc<Request>) -> impl Future<Output = Result<Pending, NoAnswer>> + Send;
+    fn propose(&self, request: &Arc<Request>) -> impl Future<Output = Result<Answer, NoAnswer>> + Send;
+}
+
+impl Proposals for Voter {
+    async fn begin(&self, request: &Arc<Request>) -> Result<Pending, NoAnswer> {
+        Self::begin(self, request).await
+    }
+
+    async fn propose(&self, request: &Arc<Request>) -> Result<Answer, NoAnswer> {
+        Self::propose(self, request).await
+    }
+}
+
 /// The door to the task.
 pub(super) struct Batcher {
     queue: Mutex<Option<mpsc::UnboundedSender<Waiting>>>,
@@ -67,7 +83,7 @@ pub(super) struct Batcher {
 }
 
 impl Batcher {
-    pub(super) fn start(voter: Arc<Voter>, counters: Arc<Counters>) -> Self {
+    pub(super) fn start(voter: Arc<impl Proposals>, counters: Arc<Counters>) -> Self {
         let (sender, queue) = mpsc::unbounded_channel();
         let work = Work {
             voter,
@@ -111,8 +127,8 @@ struct UnderWay {
     pending: Option<Pending>,
 }
 
-struct Work {
-    voter: Arc<Voter>,
+struct Work<P> {
+    voter: Arc<P>,
     counters: Arc<Counters>,
     queue: mpsc::UnboundedReceiver<Waiting>,
     client: u64,
@@ -130,7 +146,7 @@ enum Event {
     WindowOver,
 }
 
-impl Work {
+impl<P: Proposals> Work<P> {
     async fn run(mut self) {
         let mut open = true;
         while open || !self.gathered.is_empty() || !self.under_way.is_empty() {
@@ -274,5 +290,127 @@ async fn answer_of(front: Option<&mut UnderWay>) -> Result<Answer, Failure> {
         }
         Some(UnderWay { pending: None, .. }) => Err(Failure::Stopped),
         None => std::future::pending().await,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use model::Epoch;
+    use openraft::errors::{ClientWriteError, ForwardToLeader};
+    use openraft::raft::ClientWriteResponse;
+    use openraft::testing::log_id;
+
+    use super::*;
+    use crate::command::{NodeId, SessionId, Value, Wanted};
+    use crate::raft::TypeConfig;
+    use crate::state::{State, Touched};
+
+    /// What becomes of a request that is begun.
+    #[derive(Clone, Copy, Debug)]
+    enum Fate {
+        Carried,
+        /// The leader was another.
+        NotTaken,
+        /// It was carried out, but the answer went astray.
+        AnswerLost,
+    }
+
+    /// The state machine behind a leader that comes and goes.
+    struct Moody {
+        service: Mutex<(u64, State)>,
+        fates: Mutex<VecDeque<Fate>>,
+    }
+
+    impl Moody {
+        /// A service whose session 2 holds every bucket under the first epoch.
+        fn new(fates: &[Fate]) -> Self {
+            let fates = Mutex::new(fates.iter().copied().collect());
+            let moody = Self { service: Mutex::new((0, State::default())), fates };
+            let commands = [
+                Command::Found { site: 1, incarnation: 1 },
+                Command::SessionOpen { node: NodeId(1), replaces_older: true },
+                Command::Grant { session: SessionId(2), wanted: Wanted::AllFree },
+            ];
+            for (seq, command) in (1..).zip(commands) {
+                moody.apply(&Request { id: RequestId { client: 0, seq }, command });
+            }
+            moody
+        }
+
+        fn apply(&self, request: &Request) -> Answer {
+            let (index, state) = &mut *lock(&self.service);
+            *index += 1;
+            state.apply(*index, request, &mut Touched::default())
+        }
+    }
+
+    impl Proposals for Moody {
+        async fn begin(&self, request: &Arc<Request>) -> Result<Pending, NoAnswer> {
+            let fate = lock(&self.fates).pop_front().unwrap_or(Fate::Carried);
+            let (sender, pending) = oneshot::channel();
+            let lost = || Err(ClientWriteError::ForwardToLeader(ForwardToLeader::empty()));
+            let result = match fate {
+                Fate::Carried => {
+                    let (log_id, data) = (log_id::<TypeConfig>(1, 1, 1), self.apply(request));
+                    Ok(ClientWriteResponse { log_id, data, membership: None })
+                }
+                Fate::NotTaken => lost(),
+                Fate::AnswerLost => {
+                    self.apply(request);
+                    lost()
+                }
+            };
+            assert!(sender.send(result).is_ok());
+            Ok(pending)
+        }
+
+        async fn propose(&self, request: &Arc<Request>) -> Result<Answer, NoAnswer> {
+            Ok(self.apply(request))
+        }
+    }
+
+    fn record(account: u16, counter: u64) -> Record {
+        let value = Value::new(&counter.to_le_bytes()).expect("short");
+        Record { bucket: account, epoch: Epoch::new(1, 1), subkey: [1; 16], value, counter }
+    }
+
+    #[tokio::test]
+    async fn a_witness_whose_answer_is_lost_is_asked_for_again_and_counts_once() {
+        // (L-CM3)
+        let fates = [Fate::AnswerLost, Fate::NotTaken, Fate::Carried, Fate::AnswerLost, Fate::AnswerLost];
+        let (moody, counters) = (Arc::new(Moody::new(&fates)), Arc::new(Counters::default()));
+        let batcher = Batcher::start(Arc::clone(&moody), Arc::clone(&counters));
+        for counter in 1..=20 {
+            let tickets: Vec<Ticket> =
+                (0..50).map(|account| batcher.submit(record(account, counter))).collect();
+            for ticket in tickets {
+                assert_eq!(ticket.answer().await, Ok(()), "round {counter}");
+            }
+        }
+        batcher.finish().await;
+        assert!(lock(&moody.fates).is_empty(), "all moods were lived through");
+        let state = lock(&moody.service).1.clone();
+        assert!(
+            (0..50).all(|account| state.witness(account, &[1; 16]).is_some_and(|found| found.counter == 20))
+        );
+        assert_eq!(counters.read().records, 1000);
+        assert_eq!(counters.read().backwards + counters.read().unknown, 0);
+        assert_eq!(batcher.submit(record(1, 99)).answer().await, Err(WitnessError::Unknown), "after the end");
+    }
+
+    #[tokio::test]
+    async fn refusals_reach_those_whose_records_they_are() {
+        let (moody, counters) = (Arc::new(Moody::new(&[])), Arc::new(Counters::default()));
+        let batcher = Batcher::start(moody, Arc::clone(&counters));
+        let stale = Record { epoch: Epoch::new(1, 2), ..record(3, 1) };
+        let tickets = [record(1, 5), stale, record(2, 5), record(1, 4), record(1, 5)]
+            .map(|record| batcher.submit(record));
+        let mut answers = Vec::new();
+        for ticket in tickets {
+            answers.push(ticket.answer().await);
+        }
+        let expected = [Ok(()), Err(WitnessError::StaleEpoch), Ok(()), Err(WitnessError::Backwards), Ok(())];
+        assert_eq!(answers, expected);
+        assert_eq!((counters.read().stale_epoch, counters.read().backwards), (1, 1));
     }
 }

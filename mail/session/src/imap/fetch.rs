@@ -75,21 +75,28 @@ impl Fetch {
     }
 
     /// Takes the next messages, as they are in the latest view or, when they are expunged there, as they were.
-    fn fill(&mut self, latest: &MailboxView) {
+    fn fill(&mut self, latest: &Arc<MailboxView>) {
+        let held = Arc::clone(&self.held);
+        let is_latest = Arc::ptr_eq(latest, &held);
         while self.batch.len() < BATCH {
             let Some(range) = self.todo.front_mut() else { return };
-            let Some(rank) = range.next() else {
-                self.todo.pop_front();
-                continue;
-            };
-            let Some(held) = self.held.get(rank) else { continue };
-            let current = latest.by_uid(held.uid);
-            let is_old = |since| current.is_none_or(|message| message.modseq <= since);
-            if self.changed_since.is_some_and(is_old) {
-                continue;
+            for known in held.iter_from(range.start).take((range.end - range.start) as usize) {
+                let rank = range.start;
+                range.start += 1;
+                let current = if is_latest { Some(known) } else { latest.by_uid(known.uid) };
+                let is_old = |since| current.is_none_or(|message| message.modseq <= since);
+                if self.changed_since.is_some_and(is_old) {
+                    continue;
+                }
+                let view = current.unwrap_or(known).clone();
+                self.batch.push_back(Message { rank, view, description: None, seen_now: false });
+                if self.batch.len() == BATCH {
+                    break;
+                }
             }
-            let view = current.unwrap_or(held).clone();
-            self.batch.push_back(Message { rank, view, description: None, seen_now: false });
+            if range.start >= range.end {
+                self.todo.pop_front();
+            }
         }
     }
 
@@ -160,27 +167,26 @@ impl Imap {
     }
 
     pub(super) fn fetch_step(&mut self, tag: Tag, name: &'static str, mut fetch: Box<Fetch>) -> bool {
-        if !self.out.has_room(CHUNK as usize) {
-            self.keep(tag, name, What::Fetch(fetch));
-            return false;
+        while self.waiting.is_none() {
+            if !self.out.has_room(CHUNK as usize) {
+                self.keep(tag, name, What::Fetch(fetch));
+                return false;
+            }
+            if let Some(line) = fetch.line.take() {
+                self.write_line(&mut fetch, line);
+            } else if let Some(message) = fetch.batch.pop_front() {
+                let recent =
+                    self.selected().is_some_and(|selected| selected.recent.contains(message.view.uid));
+                self.write_line(&mut fetch, Box::new(Line::begin(message, recent)));
+            } else if fetch.todo.is_empty() {
+                let (ending, moment) = (fetch.ending(), fetch.moment());
+                self.finish(&tag, ending, moment);
+                return true;
+            } else {
+                self.next_batch(&mut fetch);
+            }
         }
-        if let Some(line) = fetch.line.take() {
-            self.write_line(&mut fetch, line);
-        } else if let Some(message) = fetch.batch.pop_front() {
-            let line = Line::begin(&fetch.shape, message, |uid| {
-                self.selected().is_some_and(|selected| selected.recent.contains(uid))
-            });
-            self.write_line(&mut fetch, Box::new(line));
-        } else if fetch.todo.is_empty() {
-            let (ending, moment) = (fetch.ending(), fetch.moment());
-            self.finish(&tag, ending, moment);
-            return true;
-        } else {
-            self.next_batch(&mut fetch);
-        }
-        if !self.ended {
-            self.keep(tag, name, What::Fetch(fetch));
-        }
+        self.keep(tag, name, What::Fetch(fetch));
         true
     }
 

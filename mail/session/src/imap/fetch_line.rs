@@ -1,12 +1,9 @@
 //! One FETCH response on its way out: items from the snapshot and the description at once, octets as they come.
 
-use std::collections::VecDeque;
-
 use bytes::{Bytes, BytesMut};
 use codec::imap::date::DateTime;
 use codec::imap::{FetchItem, FetchWriter, Partial, Section, SectionText};
 use message::{Kind, Span, section};
-use model::Uid;
 
 use super::fetch::Message;
 use super::sync::flags_of;
@@ -77,8 +74,8 @@ pub(super) struct Line {
     text: BytesMut,
     /// Some of it has been handed over.
     begun: bool,
-    /// Items to come, by their place in the shape.
-    todo: VecDeque<usize>,
+    /// Place in the shape of the item that comes next.
+    next: usize,
     reading: Option<Reading>,
     flags_told: bool,
     modseq_told: bool,
@@ -102,15 +99,15 @@ enum Source {
 }
 
 impl Line {
-    pub(super) fn begin(shape: &Shape, message: Message, is_recent: impl FnOnce(Uid) -> bool) -> Self {
+    pub(super) fn begin(message: Message, recent: bool) -> Self {
         let mut text = BytesMut::new();
         Self {
-            recent: is_recent(message.view.uid),
+            recent,
             writer: Some(FetchWriter::begin(&mut text, message.rank + 1)),
             message,
             text,
             begun: false,
-            todo: (0..shape.items.len()).collect(),
+            next: 0,
             reading: None,
             flags_told: false,
             modseq_told: false,
@@ -155,16 +152,20 @@ impl Line {
         loop {
             let done = self.reading.take_if(|reading| reading.left == 0);
             if let Some((place, header)) = done.and_then(|reading| reading.picking) {
-                self.write_picked(&shape.items[place], &header);
+                if let Some(item) = shape.items.get(place) {
+                    self.write_picked(item, &header);
+                }
             }
             if let Some(reading) = &self.reading {
                 return Need::Octets { offset: reading.next, length: reading.left };
             }
-            let Some(place) = self.todo.pop_front() else {
+            let place = self.next;
+            let Some(item) = shape.items.get(place) else {
                 self.end(shape);
                 return Need::Nothing;
             };
-            self.item(place, &shape.items[place]);
+            self.next += 1;
+            self.item(place, item);
         }
     }
 

@@ -51,7 +51,6 @@ impl Imap {
         let mut names: Vec<String> = BEFORE.iter().map(|name| (*name).to_owned()).collect();
         if self.user.is_some() {
             names.extend(AFTER.iter().map(|name| (*name).to_owned()));
-            names.push(format!("APPENDLIMIT={}", self.options.append_bytes_max));
             return names;
         }
         if self.may_start_tls() {

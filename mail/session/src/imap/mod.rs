@@ -13,6 +13,7 @@
 
 mod append;
 mod copy;
+pub mod criteria;
 mod dispatch;
 mod fetch;
 mod fetch_line;
@@ -52,6 +53,8 @@ const BAD_BEFORE_LOGIN_MAX: u32 = 3;
 const BAD_AFTER_LOGIN_MAX: u32 = 20;
 /// Names and passwords to try on one connection.
 const LOGIN_FAILURES_MAX: u32 = 10;
+/// Commands that a stranger may send: enough to look around and to log in, not enough to stay.
+const COMMANDS_BEFORE_LOGIN_MAX: u32 = 100;
 /// How often an IDLE client hears that we still live; many a NAT forgets after five minutes.
 const KEEPALIVE: Duration = Duration::from_secs(120);
 /// Names travel in modified UTF-7: neither UTF8=ACCEPT nor IMAP4rev2 is offered.
@@ -83,6 +86,8 @@ pub struct Imap {
     heard: Instant,
     bad_commands: u32,
     login_failures: u32,
+    /// Commands of a client that has not logged in.
+    commands_before_login: u32,
     hung_up: bool,
     stopping: bool,
     ended: bool,
@@ -200,6 +205,7 @@ impl Imap {
             heard: now,
             bad_commands: 0,
             login_failures: 0,
+            commands_before_login: 0,
             hung_up: false,
             stopping: false,
             ended: false,
@@ -334,6 +340,16 @@ impl Imap {
         }
         // A command that was understood, whatever came of it.
         self.bad_commands = 0;
+        if self.user.is_none() && !self.ended {
+            self.commands_before_login += 1;
+            if self.commands_before_login >= COMMANDS_BEFORE_LOGIN_MAX {
+                self.bye(
+                    None,
+                    "Too many commands without a login",
+                    Closing::Misbehaved("no login".to_owned()),
+                );
+            }
+        }
     }
 
     /// Ends the running command: first what is new, as far as the moment allows, then the tagged line.

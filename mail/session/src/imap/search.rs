@@ -8,20 +8,18 @@ use std::sync::Arc;
 use account::MailboxView;
 use account::search::Query;
 use codec::imap::command::{SearchCommand, SearchReturn};
-use codec::imap::date::Date;
 use codec::imap::response::SearchResult;
-use codec::imap::{Code, SearchKey, SequenceSet, Tag};
-use model::{Flag, MessageId, ModSeq, SystemFlag, Uid};
+use codec::imap::{Code, SearchKey, Tag};
+use model::{ModSeq, Uid};
 
+use super::criteria::{Criteria, NoQuery};
 use super::out::STEP;
-use super::selected::{Selected, ranks};
 use super::sync::{Moment, put};
 use super::{Begun, Ending, Imap, What, bad, no, ok};
 use crate::{Question, Read, ReadFailed};
 
 /// Messages whose bytes are searched together.
 const BATCH: usize = 100;
-const DAY_S: i64 = 86_400;
 const CHARSETS: [&str; 2] = ["US-ASCII", "UTF-8"];
 
 pub(super) struct Search {
@@ -48,7 +46,8 @@ impl Imap {
         let now_unix_s = self.unix_s();
         let tells_modseq = names_modseq(&key);
         let Some(selected) = self.selected() else { return Err(super::client_bug("Select a mailbox first")) };
-        let query = Compiler { selected, now_unix_s }.compile(&key)?;
+        let criteria = Criteria { view: &selected.held, recent: selected.recent.runs().collect(), now_unix_s };
+        let query = criteria.query(&key).map_err(refused)?;
         let held = Arc::clone(&selected.held);
         if tells_modseq {
             self.enable_condstore();
@@ -197,115 +196,14 @@ fn names_modseq(key: &SearchKey) -> bool {
     matches!(key, SearchKey::ModSeq(_))
 }
 
+fn refused(why: NoQuery) -> Ending {
+    match why {
+        NoQuery::NoSuchMessage => bad("No such message"),
+        NoQuery::Charset => bad_charset(),
+    }
+}
+
 fn bad_charset() -> Ending {
     let charsets = CHARSETS.iter().map(|charset| (*charset).to_owned()).collect();
     no(Code::BadCharset(charsets), "Unknown charset")
-}
-
-/// Turns keys into a query about messages, apart from sequence numbers and this session.
-struct Compiler<'a> {
-    selected: &'a Selected,
-    now_unix_s: i64,
-}
-
-impl Compiler<'_> {
-    /// Depth is bounded by the parser (`SEARCH_DEPTH_MAX`).
-    fn compile(&self, key: &SearchKey) -> Result<Query, Ending> {
-        let all =
-            |keys: &[SearchKey]| keys.iter().map(|key| self.compile(key)).collect::<Result<Vec<_>, _>>();
-        let query = match key {
-            SearchKey::And(keys) => Query::And(all(keys)?),
-            SearchKey::Or(keys) => Query::Or(all(keys)?),
-            SearchKey::Not(key) => not(self.compile(key)?),
-            SearchKey::All => Query::All,
-            SearchKey::Answered => has(SystemFlag::Answered),
-            SearchKey::Deleted => has(SystemFlag::Deleted),
-            SearchKey::Draft => has(SystemFlag::Draft),
-            SearchKey::Flagged => has(SystemFlag::Flagged),
-            SearchKey::Seen => has(SystemFlag::Seen),
-            SearchKey::Unanswered => not(has(SystemFlag::Answered)),
-            SearchKey::Undeleted => not(has(SystemFlag::Deleted)),
-            SearchKey::Undraft => not(has(SystemFlag::Draft)),
-            SearchKey::Unflagged => not(has(SystemFlag::Flagged)),
-            SearchKey::Unseen => not(has(SystemFlag::Seen)),
-            SearchKey::Keyword(keyword) => Query::Flag(Flag::Keyword(keyword.clone())),
-            SearchKey::Unkeyword(keyword) => not(Query::Flag(Flag::Keyword(keyword.clone()))),
-            SearchKey::Recent => self.recent(),
-            SearchKey::New => Query::And(vec![self.recent(), not(has(SystemFlag::Seen))]),
-            SearchKey::Old => not(self.recent()),
-            SearchKey::Bcc(value) => header("Bcc", value)?,
-            SearchKey::Cc(value) => header("Cc", value)?,
-            SearchKey::From(value) => header("From", value)?,
-            SearchKey::Subject(value) => header("Subject", value)?,
-            SearchKey::To(value) => header("To", value)?,
-            SearchKey::Header { name, value } => header(&text(name)?, value)?,
-            SearchKey::Body(value) => Query::Body(text(value)?),
-            SearchKey::Text(value) => Query::Text(text(value)?),
-            SearchKey::Before(date) => Query::ReceivedBefore(start(*date)),
-            SearchKey::Since(date) => Query::ReceivedFrom(start(*date)),
-            SearchKey::On(date) => {
-                let from = start(*date);
-                Query::And(vec![Query::ReceivedFrom(from), Query::ReceivedBefore(from.saturating_add(DAY_S))])
-            }
-            SearchKey::SentBefore(date) => Query::SentBefore(date.days()),
-            SearchKey::SentSince(date) => Query::SentFrom(date.days()),
-            SearchKey::SentOn(date) => {
-                Query::And(vec![Query::SentFrom(date.days()), Query::SentBefore(date.days() + 1)])
-            }
-            // RFC 5032 §2: "within the last N seconds", and the others.
-            SearchKey::Younger(seconds) => Query::ReceivedFrom(self.now_unix_s - i64::from(*seconds)),
-            SearchKey::Older(seconds) => Query::ReceivedBefore(self.now_unix_s - i64::from(*seconds) + 1),
-            SearchKey::Larger(size) => Query::LargerThan(*size),
-            SearchKey::Smaller(size) => Query::SmallerThan(*size),
-            SearchKey::ModSeq(modseq) => Query::ModSeqFrom(ModSeq(*modseq)),
-            SearchKey::EmailId(id) => MessageId::parse_hex(id).map_or(Query::None, Query::Message),
-            // Messages are not put into threads (RFC 8474 §5.2).
-            SearchKey::ThreadId(_) => Query::None,
-            SearchKey::Sequence(set) => self.sequence(set)?,
-            SearchKey::Uid(set) => self.uids(set),
-        };
-        Ok(query)
-    }
-
-    fn recent(&self) -> Query {
-        Query::Uids(self.selected.recent.runs().collect())
-    }
-
-    fn sequence(&self, set: &SequenceSet) -> Result<Query, Ending> {
-        let held = &self.selected.held;
-        let ranks = ranks(set, false, held).map_err(|_| bad("No such message"))?;
-        let ends = |range: &std::ops::Range<u32>| {
-            Some((held.get(range.start)?.uid, held.get(range.end.checked_sub(1)?)?.uid))
-        };
-        Ok(Query::Uids(ranks.iter().filter_map(ends).collect()))
-    }
-
-    fn uids(&self, set: &SequenceSet) -> Query {
-        let greatest = self.selected.held.iter().next_back().map_or(0, |message| message.uid.get());
-        let runs = set.resolve(greatest);
-        Query::Uids(
-            runs.iter().filter_map(|run| Some((Uid::new(*run.start())?, Uid::new(*run.end())?))).collect(),
-        )
-    }
-}
-
-fn has(flag: SystemFlag) -> Query {
-    Query::Flag(Flag::System(flag))
-}
-
-fn not(query: Query) -> Query {
-    Query::Not(Box::new(query))
-}
-
-fn header(name: &str, value: &[u8]) -> Result<Query, Ending> {
-    Ok(Query::Header { name: name.to_owned(), contains: text(value)? })
-}
-
-fn text(bytes: &[u8]) -> Result<String, Ending> {
-    std::str::from_utf8(bytes).map(str::to_owned).map_err(|_| bad_charset())
-}
-
-/// The day's first second. Days are those of UTC, the zone in which INTERNALDATE is told.
-fn start(date: Date) -> i64 {
-    date.days().saturating_mul(DAY_S)
 }

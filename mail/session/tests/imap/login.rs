@@ -194,3 +194,14 @@ fn twenty_bad_commands_in_a_row_end_the_session_and_a_good_one_between_forgives(
     }
     assert!(matches!(world.clients[0].closed, Some(Closing::Misbehaved(_))));
 }
+
+#[test]
+fn a_stranger_cannot_stay_for_ever_by_asking_for_nothing() {
+    let mut world = World::new();
+    world.connect(connection());
+    for _ in 0..100 {
+        assert_eq!(world.clients[0].closed, None);
+        world.send(0, b"a NOOP\r\n");
+    }
+    assert!(matches!(world.clients[0].closed, Some(Closing::Misbehaved(_))));
+}

@@ -1,6 +1,6 @@
 //! The end of a transaction: the message goes to each recipient, or each is told why not.
 //!
-//! Replies are said in the order of recipients, whoever's account answers first.
+//! Replies are said in the order of recipients, whosever account answers first.
 
 use std::sync::Arc;
 

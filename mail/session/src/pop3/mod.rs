@@ -42,7 +42,7 @@ pub struct Options {
     pub before_login: Duration,
     /// RFC 1939 §3 asks for ten minutes at least.
     pub idle: Duration,
-    /// `%08Xu%08Xv` and the like; see [`uidl`].
+    /// `%08Xu%08Xv` and the like: `%u` UID, `%v` UIDVALIDITY, `%f` file name, `%g` id of the message.
     pub uidl_format: String,
     /// One POP3 session at a time for an account (RFC 1939 §4).
     pub lock: bool,

@@ -33,8 +33,7 @@ impl Criteria<'_> {
     /// Turns keys into a query about messages, apart from sequence numbers and the asker. Depth is bounded by the
     /// parser (`SEARCH_DEPTH_MAX`).
     pub fn query(&self, key: &SearchKey) -> Result<Query, NoQuery> {
-        let all =
-            |keys: &[SearchKey]| keys.iter().map(|key| self.query(key)).collect::<Result<Vec<_>, _>>();
+        let all = |keys: &[SearchKey]| keys.iter().map(|key| self.query(key)).collect::<Result<Vec<_>, _>>();
         let query = match key {
             SearchKey::And(keys) => Query::And(all(keys)?),
             SearchKey::Or(keys) => Query::Or(all(keys)?),

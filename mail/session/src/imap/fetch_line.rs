@@ -151,10 +151,10 @@ impl Line {
     pub(super) fn advance(&mut self, shape: &Shape) -> Need {
         loop {
             let done = self.reading.take_if(|reading| reading.left == 0);
-            if let Some((place, header)) = done.and_then(|reading| reading.picking) {
-                if let Some(item) = shape.items.get(place) {
-                    self.write_picked(item, &header);
-                }
+            if let Some((place, header)) = done.and_then(|reading| reading.picking)
+                && let Some(item) = shape.items.get(place)
+            {
+                self.write_picked(item, &header);
             }
             if let Some(reading) = &self.reading {
                 return Need::Octets { offset: reading.next, length: reading.left };

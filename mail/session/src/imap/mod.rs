@@ -14,7 +14,6 @@
 mod append;
 mod copy;
 pub mod criteria;
-pub mod criteria;
 mod dispatch;
 mod fetch;
 mod fetch_line;

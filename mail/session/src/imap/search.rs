@@ -46,7 +46,8 @@ impl Imap {
         let now_unix_s = self.unix_s();
         let tells_modseq = names_modseq(&key);
         let Some(selected) = self.selected() else { return Err(super::client_bug("Select a mailbox first")) };
-        let criteria = Criteria { view: &selected.held, recent: selected.recent.runs().collect(), now_unix_s };
+        let criteria =
+            Criteria { view: &selected.held, recent: selected.recent.runs().collect(), now_unix_s };
         let query = criteria.query(&key).map_err(refused)?;
         let held = Arc::clone(&selected.held);
         if tells_modseq {

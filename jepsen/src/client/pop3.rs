@@ -80,7 +80,16 @@ impl Pop3 {
 
     /// A message; every line ends in CRLF, also one that did not.
     pub fn retr(&mut self, number: u32) -> Result<Vec<u8>> {
-        self.command(&format!("RETR {number}"))?;
+        self.multiline(&format!("RETR {number}"))
+    }
+
+    /// The header of a message.
+    pub fn top(&mut self, number: u32) -> Result<Vec<u8>> {
+        self.multiline(&format!("TOP {number} 0"))
+    }
+
+    fn multiline(&mut self, command: &str) -> Result<Vec<u8>> {
+        self.command(command)?;
         let mut message = Vec::new();
         for line in self.lines()? {
             message.extend_from_slice(&line);

@@ -71,6 +71,28 @@ pub struct Ports {
     pub peer: SocketAddr,
 }
 
+impl Ports {
+    pub fn imap(&self, number: usize) -> Result<Imap> {
+        Imap::login(self.imap, &user(number), &password(number), CLIENT_PATIENCE)
+    }
+
+    pub fn pop3(&self, number: usize) -> Result<Pop3> {
+        Pop3::login(self.pop3, &user(number), &password(number), CLIENT_PATIENCE)
+    }
+
+    pub fn lmtp(&self) -> Result<Lmtp> {
+        Lmtp::connect(self.lmtp, CLIENT_PATIENCE)
+    }
+
+    /// Delivers one message to one user.
+    pub fn deliver(&self, number: usize, message: &[u8]) -> Result<()> {
+        let mut lmtp = self.lmtp()?;
+        let verdict = lmtp.deliver("sender@example.net", &[&user(number)], message)?.pop();
+        verdict.unwrap_or_else(|| Err(Failure::Broken("no answer for the recipient".to_owned())))?;
+        lmtp.quit()
+    }
+}
+
 /// How a server is to be set up.
 #[derive(Clone, Debug)]
 pub struct Setup {
@@ -299,23 +321,19 @@ impl Server {
     }
 
     pub fn imap(&self, number: usize) -> Result<Imap> {
-        Imap::login(self.ports.imap, &user(number), &password(number), CLIENT_PATIENCE)
+        self.ports.imap(number)
     }
 
     pub fn pop3(&self, number: usize) -> Result<Pop3> {
-        Pop3::login(self.ports.pop3, &user(number), &password(number), CLIENT_PATIENCE)
+        self.ports.pop3(number)
     }
 
     pub fn lmtp(&self) -> Result<Lmtp> {
-        Lmtp::connect(self.ports.lmtp, CLIENT_PATIENCE)
+        self.ports.lmtp()
     }
 
-    /// Delivers one message to one user.
     pub fn deliver(&self, number: usize, message: &[u8]) -> Result<()> {
-        let mut lmtp = self.lmtp()?;
-        let verdict = lmtp.deliver("sender@example.net", &[&user(number)], message)?.pop();
-        verdict.unwrap_or_else(|| Err(Failure::Broken("no answer for the recipient".to_owned())))?;
-        lmtp.quit()
+        self.ports.deliver(number, message)
     }
 
     fn write(&self, name: &str, content: &str) -> anyhow::Result<PathBuf> {

@@ -1,1 +1,5 @@
+//! What is done to a server, and what must be true of it afterwards.
 
+pub mod garbage;
+pub mod kill;
+pub mod load;

@@ -143,7 +143,7 @@ pub fn read_tail(
     fs.open(&directory.join(last.name().to_string()))?.sync()?;
     fs.sync_dir(directory)?;
 
-    let scan = last.scan(last.length());
+    let scan = last.scan(last.length()).without_unfinished();
     let checkpoint = last.header.checkpoint;
     let (length, lsn) = (scan.length, scan.lsn);
     match scan.end {

@@ -3,7 +3,7 @@
 //! ```text
 //! length  u32   bytes after the checksum
 //! crc     u32   CRC-32 of the length and of all that follows the checksum
-//! version u8    of what follows (R-OP3)
+//! version u8    of what follows (R-OP3), and in its highest bit whether more of the same sync follows
 //! lsn     u64   position
 //! synced  u32   bytes of this segment that were synced when this record was written
 //! payload       `model::Record`, bincode
@@ -27,6 +27,10 @@ pub const RECORD_BYTES_MAX: u32 = 16 << 20;
 /// Of the payload and of the fields before it.
 pub const VERSION: u8 = 1;
 
+/// In the version byte: the record is not the last of its sync. All of them count, or none: a request can be several
+/// records, and a crash must not leave half of it.
+const MORE: u8 = 0x80;
+
 /// Length and checksum.
 const FRAME_BYTES: usize = 8;
 /// Version, position, synced length.
@@ -37,6 +41,8 @@ const FIELDS_BYTES: usize = 13;
 pub struct Framed {
     pub lsn: u64,
     pub synced: u32,
+    /// Whether more of the same sync follows.
+    pub more: bool,
     pub record: Record,
     /// All bytes of it.
     pub length: usize,
@@ -91,6 +97,18 @@ pub fn encode(into: &mut Vec<u8>, lsn: u64, synced: u32, record: &Record) -> Res
     Ok(())
 }
 
+/// Notes on the record at `start` that another of the same sync follows it.
+pub fn note_more(bytes: &mut [u8], start: usize) {
+    let Some(rest) = bytes.get_mut(start..) else { return };
+    let Some((length, _)) = frame(rest) else { return };
+    let end = FRAME_BYTES.saturating_add(usize::try_from(length).unwrap_or(usize::MAX));
+    if let Some(body) = rest.get_mut(FRAME_BYTES..end) {
+        body[0] |= MORE;
+        let crc = checksum(length, body);
+        rest[4..FRAME_BYTES].copy_from_slice(&crc.to_le_bytes());
+    }
+}
+
 /// Reads the record at `position`; `None` at the end of the bytes.
 pub fn decode(bytes: &[u8], position: usize) -> Result<Option<Framed>, Damage> {
     let rest = bytes.get(position..).unwrap_or_default();
@@ -107,12 +125,14 @@ pub fn decode(bytes: &[u8], position: usize) -> Result<Option<Framed>, Damage> {
         return Err(Damage::Garbled(position));
     }
     let (version, lsn, synced, payload) = fields(body).ok_or(Damage::Garbled(position))?;
+    let more = version & MORE != 0;
+    let version = version & !MORE;
     let foreign = Damage::Foreign { position, version };
     if version != VERSION {
         return Err(foreign);
     }
     let record = options().deserialize(payload).map_err(|_| foreign)?;
-    Ok(Some(Framed { lsn, synced, record, length: FRAME_BYTES + body_length }))
+    Ok(Some(Framed { lsn, synced, more, record, length: FRAME_BYTES + body_length }))
 }
 
 /// Finds the first whole record at or after `from`, of a position that may come after `after`; any, if that is `None`.
@@ -127,7 +147,7 @@ pub fn find(bytes: &[u8], from: usize, after: Option<u64>) -> Option<(usize, Fra
         // A record has more than one byte: so many positions at most lie between.
         let most = bytes.len() as u64;
         let near = |lsn: u64| after.is_none_or(|after| lsn > after && lsn - after <= most);
-        fits && fields.is_some_and(|(version, lsn, _, _)| version == VERSION && near(lsn))
+        fits && fields.is_some_and(|(version, lsn, _, _)| version & !MORE == VERSION && near(lsn))
     };
     (from..bytes.len())
         .filter(likely)
@@ -196,12 +216,20 @@ mod tests {
         assert_eq!(decode(&bytes, 0), Err(Damage::Foreign { position: 0, version: VERSION + 1 }));
     }
 
+    #[test]
+    fn a_record_says_whether_more_of_its_sync_follows() {
+        let mut bytes = encoded(1, 0, "x");
+        note_more(&mut bytes, 0);
+        assert!(decode(&bytes, 0).unwrap().unwrap().more);
+        assert_eq!(find(&bytes, 0, None).map(|(position, framed)| (position, framed.lsn)), Some((0, 1)));
+    }
+
     proptest! {
         #[test]
         fn what_is_encoded_is_decoded(lsn: u64, synced: u32, name in ".{0,40}") {
             let bytes = encoded(lsn, synced, &name);
             let framed = decode(&bytes, 0).unwrap().unwrap();
-            prop_assert_eq!(framed, Framed { lsn, synced, record: record(name), length: bytes.len() });
+            prop_assert_eq!(framed, Framed { lsn, synced, more: false, record: record(name), length: bytes.len() });
             prop_assert_eq!(decode(&bytes, bytes.len()), Ok(None));
         }
 

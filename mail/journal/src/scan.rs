@@ -66,6 +66,21 @@ pub(crate) struct Scan {
     /// Position of the last record, or of the last before this segment.
     pub(crate) lsn: u64,
     pub(crate) end: End,
+    /// Entries, length and position up to which every sync is complete.
+    whole: (usize, u32, u64),
+}
+
+impl Scan {
+    /// What counts if this is the end of the journal: of a sync that is not all there, nothing. It was torn, so that
+    /// nobody was told of it.
+    pub(crate) fn without_unfinished(mut self) -> Self {
+        let (entries, length, lsn) = self.whole;
+        if entries < self.entries.len() && matches!(self.end, End::Clean | End::Torn(_)) {
+            self.end = End::Torn(self.entries.split_off(entries));
+            (self.length, self.lsn) = (length, lsn);
+        }
+        self
+    }
 }
 
 pub(crate) fn load(
@@ -122,6 +137,7 @@ impl Loaded {
             length: self.header_length,
             lsn: self.header.first_lsn.saturating_sub(1),
             end: End::Clean,
+            whole: (0, self.header_length, self.header.first_lsn.saturating_sub(1)),
         };
         loop {
             let position = scan.length as usize;
@@ -130,7 +146,11 @@ impl Loaded {
                 Ok(Some(framed)) if framed.lsn == scan.lsn.saturating_add(1) => {
                     scan.lsn = framed.lsn;
                     scan.length = narrow(position + framed.length);
+                    let more = framed.more;
                     scan.entries.push(entry(self.name(), position, framed));
+                    if !more {
+                        scan.whole = (scan.entries.len(), scan.length, scan.lsn);
+                    }
                 }
                 // Whole, but not the next: something between is missing, or it stands where it does not belong.
                 Ok(Some(_)) | Err(Damage::Torn(_) | Damage::Garbled(_)) => {

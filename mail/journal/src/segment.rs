@@ -207,6 +207,8 @@ pub struct Writer {
     lsn: u64,
     records: u32,
     dead: bool,
+    /// Where the last record that waits begins in `buffer`.
+    last: Option<usize>,
 }
 
 impl Writer {
@@ -227,6 +229,7 @@ impl Writer {
             lsn,
             records: 0,
             dead: false,
+            last: None,
         })
     }
 
@@ -282,12 +285,16 @@ impl Writer {
             self.buffer.truncate(before);
             return Err(WriteError::Full(self.name()));
         }
+        if let Some(last) = self.last.replace(before) {
+            record::note_more(&mut self.buffer, last);
+        }
         self.lsn = lsn;
         self.records += 1;
         Ok(Position { lsn })
     }
 
-    /// Writes what waits, in one write and one sync; with the first, the file's name.
+    /// Writes what waits, in one write and one sync; with the first, the file's name. Of records that one sync covers,
+    /// a reader finds all or none.
     pub fn sync(&mut self) -> Result<Mark, WriteError> {
         if self.dead {
             return Err(WriteError::Dead(self.name()));
@@ -307,6 +314,7 @@ impl Writer {
         self.hasher.update(&self.buffer);
         self.synced = u32::try_from(self.len()).map_err(|_| WriteError::Full(self.header.name))?;
         self.buffer.clear();
+        self.last = None;
         self.dead = false;
         let mark = Mark {
             epoch: self.header.name.epoch,

@@ -56,6 +56,10 @@ pub trait Format: Send + Sync {
     /// Moves bytes from wherever they are (stage, the hold, `from`) to where readers look. No sync: see above.
     fn place(&self, mailbox: MailboxId, base: &str, from: Option<MailboxId>, flags: Flags<'_>) -> Result<()>;
 
+    /// Makes the public names that `place` gave in these mailboxes durable. Until then a crash can put bytes back to
+    /// where they were before.
+    fn sync_placed(&self, mailboxes: &[MailboxId]) -> Result<()>;
+
     /// Makes the public name show these flags.
     fn write_flags(&self, mailbox: MailboxId, base: &str, flags: Flags<'_>) -> Result<()>;
 

@@ -280,6 +280,16 @@ impl Format for Maildir {
         })
     }
 
+    fn sync_placed(&self, mailboxes: &[MailboxId]) -> Result<()> {
+        for id in mailboxes {
+            let directory = lock(&*self.mailbox(*id)?).directory.clone();
+            for part in ["new", "cur"] {
+                self.fs.sync_dir(&directory.join(part))?;
+            }
+        }
+        Ok(())
+    }
+
     fn write_flags(&self, mailbox: MailboxId, base: &str, flags: Flags<'_>) -> Result<()> {
         let mailbox = self.mailbox(mailbox)?;
         let mut mailbox = lock(&mailbox);

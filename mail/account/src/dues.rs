@@ -82,6 +82,8 @@ pub(crate) struct Dues {
     /// Mailboxes whose lists for neighbours are out of date.
     pub(crate) lists: BTreeSet<MailboxId>,
     pub(crate) subscriptions: bool,
+    /// Mailboxes where bytes were placed since their names were last made durable.
+    pub(crate) unsynced: BTreeSet<MailboxId>,
 }
 
 /// What a checkpoint keeps of the dues.
@@ -104,6 +106,7 @@ impl Default for Dues {
             behind: BTreeMap::new(),
             lists: BTreeSet::new(),
             subscriptions: false,
+            unsynced: BTreeSet::new(),
         }
     }
 }

@@ -147,7 +147,10 @@ impl Owner {
             if !wanted.contains(&placing.mailbox) {
                 continue;
             }
-            let Err(error) = self.place_one(entry, &placing) else { continue };
+            let Err(error) = self.place_one(entry, &placing) else {
+                self.image.dues.unsynced.extend([Some(placing.mailbox), placing.from].into_iter().flatten());
+                continue;
+            };
             placing.attempts = placing.attempts.saturating_add(1);
             if error.is_not_found() && placing.attempts >= PLACE_ATTEMPTS_MAX {
                 self.report("the bytes of a message are missing", &format!("{}: {error}", placing.base));
@@ -265,6 +268,15 @@ impl Owner {
         }
     }
 
+    /// Whoever starts from the checkpoint does not look for bytes that a crash put back.
+    fn sync_placed(&mut self) -> nfs_compat::Result<()> {
+        let wanted: BTreeSet<_> = self.wanted().into_iter().map(|(id, _)| id).collect();
+        let unsynced: Vec<_> = self.image.dues.unsynced.intersection(&wanted).copied().collect();
+        self.setup.format.sync_placed(&unsynced)?;
+        self.image.dues.unsynced.clear();
+        Ok(())
+    }
+
     fn write_lists(&mut self) -> nfs_compat::Result<()> {
         let wanted: BTreeSet<_> = self.wanted().into_iter().map(|(id, _)| id).collect();
         let stale: Vec<_> = self.image.dues.lists.iter().copied().collect();
@@ -309,6 +321,7 @@ impl Owner {
         if !self.image.dues.is_placed() {
             return Err("messages are still to be put in their place".to_owned());
         }
+        self.sync_placed().map_err(|error| error.to_string())?;
         // One site: what it has applied is stable (R-GC1).
         let version = self.image.state.version().clone();
         self.image.state.forget_removed(&version);

@@ -3,6 +3,8 @@
 //! What other programs did is taken in first, as ever: then a file without a message, or a message without a file, is
 //! no neighbour's work.
 
+use std::collections::HashSet;
+
 use model::{MailboxId, MailboxName};
 use serde::Serialize;
 use store::format::Format;
@@ -12,7 +14,7 @@ use crate::log::mark_of;
 use crate::open::Start;
 use crate::owner::Owner;
 use crate::setup::{Now, Setup};
-use crate::snapshot::{MessageView, Snapshot};
+use crate::snapshot::{MailboxView, MessageView, Snapshot};
 use crate::tenure::Volume;
 
 /// What was looked at, and what is wrong.
@@ -33,6 +35,8 @@ pub enum Problem {
     Unreadable { mailbox: String, uid: u32, base: String, error: String },
     /// Its bytes are not those that were delivered.
     Changed { mailbox: String, uid: u32, base: String, what: String },
+    /// A file in the mailbox that is no message.
+    Orphan { mailbox: String, base: String },
     /// Found, and put right or put aside.
     Healed { what: String },
     /// The journal, read again, does not come to what readers are shown.
@@ -56,6 +60,7 @@ impl Owner {
                 verified.bytes += message.size;
                 verified.problems.extend(bytes_problem(&*self.setup.format, name, view.id, message));
             }
+            verified.problems.extend(orphans(&*self.setup.format, name, view));
         }
         verified
             .problems
@@ -86,6 +91,17 @@ fn bytes_problem(
         return None;
     };
     Some(Problem::Changed { mailbox, uid, base, what })
+}
+
+fn orphans(format: &dyn Format, name: &MailboxName, view: &MailboxView) -> Vec<Problem> {
+    let mailbox = name.as_str();
+    let files = match format.list(view.id) {
+        Ok(files) => files,
+        Err(error) => return vec![Problem::Healed { what: format!("{mailbox}: {error}") }],
+    };
+    let known: HashSet<&str> = view.iter().map(|message| &*message.base).collect();
+    let unknown = files.iter().filter(|base| !known.contains(&***base));
+    unknown.map(|base| Problem::Orphan { mailbox: mailbox.to_owned(), base: base.to_string() }).collect()
 }
 
 /// Reads the journal as a start would, without going on from it.

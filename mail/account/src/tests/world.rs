@@ -108,13 +108,13 @@ impl World {
         }
     }
 
-    pub(super) fn setup(&mut self) -> Setup {
+    pub(super) fn setup(&mut self) -> nfs_compat::Result<Setup> {
         self.epoch += 1;
         let epoch = Epoch::new(1, self.epoch);
         self.keeper.grant(epoch);
         let fs = Arc::clone(&self.fs);
-        let home = Home::recognise(&*fs, Path::new("/mail/ada")).unwrap();
-        Setup {
+        let home = Home::recognise(&*fs, Path::new("/mail/ada"))?;
+        Ok(Setup {
             account: account(),
             user: "ada".to_owned(),
             site: SiteId::new(0).unwrap(),
@@ -130,11 +130,11 @@ impl World {
             limits: self.limits.clone(),
             autocreate: self.autocreate.clone(),
             cache: None,
-        }
+        })
     }
 
     pub(super) fn try_open(&mut self) -> Result<Owner, OpenError> {
-        let setup = self.setup();
+        let setup = self.setup()?;
         Owner::open(setup, self.now)
     }
 
@@ -154,20 +154,33 @@ impl World {
     }
 
     pub(super) fn message(&mut self, text: &str, flags: &[&str]) -> NewMessage {
-        let body = self.try_spool(&wire(text)).unwrap();
+        self.try_message(text, flags).unwrap()
+    }
+
+    fn try_message(&mut self, text: &str, flags: &[&str]) -> nfs_compat::Result<NewMessage> {
+        let body = self.try_spool(&wire(text))?;
         let flags = flags.iter().map(|flag| Flag::parse(flag).unwrap()).collect();
-        NewMessage { body, flags, internal_date: Some(1_700_000_000) }
+        Ok(NewMessage { body, flags, internal_date: Some(1_700_000_000) })
     }
 
     pub(super) fn append(&mut self, mailbox: &str, texts: &[&str]) -> Request {
-        let messages = texts.iter().map(|text| self.message(text, &[])).collect();
-        Request::Append(Append { mailbox: name(mailbox), create: false, messages, delivery: None })
+        self.try_append(mailbox, texts, None).unwrap()
     }
 
     pub(super) fn deliver(&mut self, text: &str, key: u64) -> Request {
-        let messages = vec![self.message(text, &[])];
-        let delivery = Some(DeliveryKey(key));
-        Request::Append(Append { mailbox: name("INBOX"), create: true, messages, delivery })
+        self.try_append("INBOX", &[text], Some(key)).unwrap()
+    }
+
+    /// With a delivery key it is a delivery, which creates the mailbox.
+    pub(super) fn try_append(
+        &mut self,
+        mailbox: &str,
+        texts: &[&str],
+        key: Option<u64>,
+    ) -> nfs_compat::Result<Request> {
+        let messages = texts.iter().map(|text| self.try_message(text, &[])).collect::<Result<_, _>>()?;
+        let (create, delivery) = (key.is_some(), key.map(DeliveryKey));
+        Ok(Request::Append(Append { mailbox: name(mailbox), create, messages, delivery }))
     }
 
     pub(super) fn ask(&mut self, owner: &mut Owner, request: Request) -> Result<Done, Refused> {
@@ -229,17 +242,26 @@ pub(super) struct Mailbox {
 
 /// Reads everything, bytes included.
 pub(super) fn picture(owner: &Owner) -> Picture {
+    try_picture(owner).unwrap()
+}
+
+pub(super) fn try_picture(owner: &Owner) -> Result<Picture, String> {
     let (snapshot, reader) = (owner.snapshot(), owner.reader());
     let mut picture = Picture::default();
     for (name, entry) in &snapshot.mailboxes {
         let Some(view) = &entry.view else { continue };
         let mut messages = BTreeMap::new();
         for message in view.iter() {
-            let octets = reader.open(view.id, message).unwrap().read_all(10_000).unwrap();
-            assert_eq!(octets.len() as u64, message.wire_size);
-            let text = String::from_utf8(octets).unwrap();
-            let subject = text.lines().next().unwrap().strip_prefix("Subject: ").unwrap().to_owned();
-            assert!(text.ends_with(&format!("This is {subject}.\r\n")), "{text}");
+            let body = reader.open(view.id, message);
+            let octets =
+                body.map_err(|error| format!("{}: {error}", message.base))?.read_all(10_000).unwrap();
+            let text = String::from_utf8(octets).map_err(|error| error.to_string())?;
+            let subject =
+                text.lines().next().and_then(|line| line.strip_prefix("Subject: ")).unwrap_or_default();
+            let subject = subject.to_owned();
+            if text != wire(&subject).replace('\n', "\r\n") || text.len() as u64 != message.wire_size {
+                return Err(format!("{}: {text:?}", message.base));
+            }
             let keywords = message.keywords.iter().flat_map(|keywords| keywords.iter());
             let mut flags: Vec<_> = message.flags.iter().map(|flag| flag.as_str().to_owned()).collect();
             flags.extend(keywords.map(|keyword| keyword.as_str().to_owned()));
@@ -255,7 +277,7 @@ pub(super) fn picture(owner: &Owner) -> Picture {
         picture.mailboxes.insert(name.as_str().to_owned(), mailbox);
     }
     picture.subscriptions = snapshot.subscriptions.iter().map(|name| name.as_str().to_owned()).collect();
-    picture
+    Ok(picture)
 }
 
 impl Picture {

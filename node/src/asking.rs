@@ -172,7 +172,7 @@ impl Asking {
         let (auth, facts) = (Arc::clone(&self.services.auth), self.facts);
         Box::pin(async move {
             let user = String::from_utf8_lossy(&user).into_owned();
-            let password = auth::Password::new(password);
+            let password = auth::Password::new(String::from_utf8_lossy(&password).into_owned());
             (ticket, Settled::Login(auth.login(&user, &password, &facts, time::now()).await))
         })
     }

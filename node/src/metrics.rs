@@ -106,31 +106,28 @@ impl Metrics {
     }
 
     fn register(&mut self) {
-        let mut registry = Registry::default();
-        let mut add = |name: &str, help: &str, metric: Box<dyn prometheus_client::registry::Metric>| {
-            registry.register(format!("roost_{name}"), help, metric);
-        };
-        add("sessions_connections", "Open connections", Box::new(self.connections.clone()));
-        add("sessions_accepted", "Connections accepted", Box::new(self.connections_total.clone()));
-        add("sessions_refused", "Connections refused by a limit", Box::new(self.connections_refused.clone()));
-        add("commands", "Commands by name and result", Box::new(self.commands.clone()));
-        add("commands_latency_seconds", "From command to reply", Box::new(self.command_seconds.clone()));
-        add("auth_logins", "Logins by result", Box::new(self.logins.clone()));
-        add("auth_penalised_addresses", "Addresses slowed for failures", Box::new(self.penalised_addresses.clone()));
-        add("lmtp_deliveries", "Deliveries by result, one a recipient", Box::new(self.deliveries.clone()));
-        add("sessions_received_bytes", "Bytes from clients", Box::new(self.received_bytes.clone()));
-        add("sessions_sent_bytes", "Bytes to clients", Box::new(self.sent_bytes.clone()));
-        add("accounts_owned", "Accounts open on this node", Box::new(self.accounts_owned.clone()));
-        add("accounts_takeovers", "Accounts taken over", Box::new(self.takeovers.clone()));
-        add("fs_operations", "File operations by kind", Box::new(self.fs_operations.clone()));
-        add("fs_latency_seconds", "Latency of syncs by kind", Box::new(self.fs_seconds.clone()));
-        add("heals", "Damage mended, by kind", Box::new(self.heals.clone()));
-        add("raft_term", "Raft term", Box::new(self.raft_term.clone()));
-        add("raft_leader", "1 if this node leads", Box::new(self.raft_leader.clone()));
-        add("raft_commit_seconds", "Latency of the last commit", Box::new(self.raft_commit_seconds.clone()));
-        add("lease_remaining_seconds", "Until the session's lease ends", Box::new(self.lease_remaining_seconds.clone()));
-        add("witness_batches", "Witness batches committed", Box::new(self.witness_batches.clone()));
-        add("witness_stale_epochs", "Witnesses refused", Box::new(self.stale_epochs.clone()));
+        let mut registry = Registry::with_prefix("roost");
+        registry.register("sessions_connections", "Open connections", self.connections.clone());
+        registry.register("sessions_accepted", "Connections accepted", self.connections_total.clone());
+        registry.register("sessions_refused", "Connections refused by a limit", self.connections_refused.clone());
+        registry.register("commands", "Commands by name and result", self.commands.clone());
+        registry.register("commands_latency_seconds", "From command to reply", self.command_seconds.clone());
+        registry.register("auth_logins", "Logins by result", self.logins.clone());
+        registry.register("auth_penalised_addresses", "Addresses slowed for failures", self.penalised_addresses.clone());
+        registry.register("lmtp_deliveries", "Deliveries by result, one a recipient", self.deliveries.clone());
+        registry.register("sessions_received_bytes", "Bytes from clients", self.received_bytes.clone());
+        registry.register("sessions_sent_bytes", "Bytes to clients", self.sent_bytes.clone());
+        registry.register("accounts_owned", "Accounts open on this node", self.accounts_owned.clone());
+        registry.register("accounts_takeovers", "Accounts taken over", self.takeovers.clone());
+        registry.register("fs_operations", "File operations by kind", self.fs_operations.clone());
+        registry.register("fs_latency_seconds", "Latency of syncs by kind", self.fs_seconds.clone());
+        registry.register("heals", "Damage mended, by kind", self.heals.clone());
+        registry.register("raft_term", "Raft term", self.raft_term.clone());
+        registry.register("raft_leader", "1 if this node leads", self.raft_leader.clone());
+        registry.register("raft_commit_seconds", "Latency of the last commit", self.raft_commit_seconds.clone());
+        registry.register("lease_remaining_seconds", "Until the session's lease ends", self.lease_remaining_seconds.clone());
+        registry.register("witness_batches", "Witness batches committed", self.witness_batches.clone());
+        registry.register("witness_stale_epochs", "Witnesses refused", self.stale_epochs.clone());
         self.registry = registry;
     }
 

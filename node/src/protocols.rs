@@ -24,21 +24,18 @@ fn imap(config: &Config) -> Begin {
     let options = imap::Options {
         timeouts: Timeouts { before_login: config.limits.login_timeout, idle: config.limits.imap_idle_timeout },
         append_bytes_max: config.limits.message_size.0,
-        line_bytes_max: bytes(config.limits.imap_line),
-        literal_bytes_max: bytes(config.limits.imap_literal),
-        login_failures_max: config.limits.login_attempts,
     };
     Arc::new(move |connection: Connection| -> Box<dyn Session> {
-        Box::new(Imap::new(time::now(), time::unix_s(), connection, options))
+        Box::new(Imap::new(connection, options, time::now(), time::unix_s()))
     })
 }
 
 fn pop3(config: &Config) -> Begin {
     let options = pop3::Options {
-        timeouts: Timeouts { before_login: config.limits.login_timeout, idle: config.limits.pop3_idle_timeout },
-        uidl_format: config.quirks.pop3_uidl_format.as_str().into(),
+        before_login: config.limits.login_timeout,
+        idle: config.limits.pop3_idle_timeout,
+        uidl_format: config.quirks.pop3_uidl_format.clone(),
         lock: config.quirks.pop3_lock,
-        login_failures_max: config.limits.login_attempts,
     };
     Arc::new(move |connection: Connection| -> Box<dyn Session> {
         Box::new(Pop3::new(time::now(), connection, options.clone()))
@@ -54,8 +51,4 @@ fn lmtp(config: &Config) -> Begin {
     Arc::new(move |connection: Connection| -> Box<dyn Session> {
         Box::new(Lmtp::new(time::now(), connection, options.clone()))
     })
-}
-
-fn bytes(size: config::Size) -> usize {
-    usize::try_from(size.0).unwrap_or(usize::MAX)
 }

@@ -263,7 +263,7 @@ impl Account {
             fs,
             format,
             tenure,
-            limits: shared.limits,
+            limits: shared.limits.clone(),
             autocreate: shared.autocreate.clone(),
             cache: cache.map(Arc::new),
         };
@@ -355,16 +355,16 @@ impl Account {
             owner => Ok(owner),
         };
         self.tell_opening(turn.opening, owner.as_ref().err());
-        let mut owner = match owner {
-            Ok(owner) => owner,
+        let (mut owner, waiting) = match owner {
+            Ok(owner) => (owner, turn.waiting),
             Err(reason) => {
                 refuse(turn.waiting, &reason);
-                None
+                (None, Vec::new())
             }
         };
         if let Some(open) = &mut owner {
-            if !turn.waiting.is_empty() {
-                self.commit(open, turn.waiting);
+            if !waiting.is_empty() {
+                self.commit(open, waiting);
             }
             if turn.tick && open.is_sound() {
                 self.tick(open);

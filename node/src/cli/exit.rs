@@ -1,0 +1,150 @@
+//! How a command ends: sysexits, and a sentence for who typed it.
+
+use std::io::Write as _;
+use std::process::ExitCode;
+
+use account::Refused;
+use account::reader::ReadError;
+
+/// Exit codes, as sysexits(3) names them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Exit {
+    Ok,
+    Usage,
+    /// What was looked at is damaged, or what was asked cannot be.
+    Data,
+    NoUser,
+    /// No such mailbox, no such message.
+    NotFound,
+    Software,
+    CannotCreate,
+    Disk,
+    TryAgain,
+    NotPermitted,
+    Config,
+}
+
+impl Exit {
+    pub(crate) fn code(self) -> u8 {
+        match self {
+            Self::Ok => 0,
+            Self::Usage => 64,
+            Self::Data => 65,
+            Self::NoUser => 67,
+            Self::NotFound => 68,
+            Self::Software => 70,
+            Self::CannotCreate => 73,
+            Self::Disk => 74,
+            Self::TryAgain => 75,
+            Self::NotPermitted => 77,
+            Self::Config => 78,
+        }
+    }
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> Self {
+        Self::from(exit.code())
+    }
+}
+
+/// Why a command did not do what it was asked.
+#[derive(Clone, Debug, thiserror::Error)]
+#[error("{message}")]
+pub(crate) struct Failure {
+    pub(crate) exit: Exit,
+    pub(crate) message: String,
+}
+
+impl Failure {
+    pub(crate) fn new(exit: Exit, message: impl Into<String>) -> Self {
+        Self { exit, message: message.into() }
+    }
+
+    pub(crate) fn usage(message: impl Into<String>) -> Self {
+        Self::new(Exit::Usage, message)
+    }
+
+    pub(crate) fn try_again(message: impl Into<String>) -> Self {
+        Self::new(Exit::TryAgain, message)
+    }
+
+    pub(crate) fn no_user(user: &str) -> Self {
+        Self::new(Exit::NoUser, format!("there is no user {user}"))
+    }
+
+    pub(crate) fn no_mailbox(name: &str) -> Self {
+        Self::new(Exit::NotFound, format!("no mailbox {name}"))
+    }
+
+    /// Says it, and returns the code to end with.
+    pub(crate) fn tell(&self) -> Exit {
+        // Nobody listens: the code says enough.
+        let _ = writeln!(std::io::stderr(), "roost: {}", self.message);
+        self.exit
+    }
+}
+
+impl From<Refused> for Failure {
+    fn from(refused: Refused) -> Self {
+        let exit = match &refused {
+            Refused::NoMailbox(_) | Refused::MailboxGone => Exit::NotFound,
+            Refused::MailboxExists(_) | Refused::Limit { .. } | Refused::OverQuota { .. } | Refused::NoSpace(_) => {
+                Exit::CannotCreate
+            }
+            Refused::CannotDo { .. } => Exit::Data,
+            Refused::BadName(_) => Exit::Usage,
+            Refused::NotStored(_) => Exit::Disk,
+            Refused::Deposed | Refused::Unknown | Refused::Unavailable(_) => Exit::TryAgain,
+        };
+        Self::new(exit, refused.to_string())
+    }
+}
+
+impl From<ReadError> for Failure {
+    fn from(error: ReadError) -> Self {
+        let exit = match &error {
+            ReadError::Gone => Exit::NotFound,
+            ReadError::Failed(_) => Exit::Disk,
+        };
+        Self::new(exit, error.to_string())
+    }
+}
+
+impl From<nfs_compat::Error> for Failure {
+    fn from(error: nfs_compat::Error) -> Self {
+        Self::new(Exit::Disk, error.to_string())
+    }
+}
+
+impl From<rpc::admin::HungUp> for Failure {
+    fn from(hung_up: rpc::admin::HungUp) -> Self {
+        Self::try_again(hung_up.to_string())
+    }
+}
+
+impl From<std::io::Error> for Failure {
+    fn from(error: std::io::Error) -> Self {
+        Self::new(Exit::Disk, error.to_string())
+    }
+}
+
+impl From<tokio::task::JoinError> for Failure {
+    fn from(error: tokio::task::JoinError) -> Self {
+        Self::new(Exit::Software, format!("the command died: {error}"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn codes_are_those_of_sysexits() {
+        assert_eq!(Exit::Usage.code(), 64);
+        assert_eq!(Failure::no_user("x").exit.code(), 67);
+        assert_eq!(Failure::from(Refused::Unknown).exit.code(), 75);
+        assert_eq!(Failure::from(Refused::NoSpace("full".into())).exit.code(), 73);
+        assert_eq!(Failure::from(Refused::MailboxExists(model::MailboxName::inbox())).exit.code(), 73);
+    }
+}

@@ -1,0 +1,174 @@
+//! What the processes run on: a volume, a clock that steps and jumps, the coordination service.
+//!
+//! Invariants
+//! - Everything is decided by the seed: no threads, no real time, no real files.
+//! - Names and bytes that are old are on stable storage: a kernel writes back by itself within half a minute.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, UNIX_EPOCH};
+
+use account::tenure::{Tenure, Volume, Witness};
+use account::{Limits, Now, OpenError, Owner, Setup};
+use locking::SessionId;
+use model::{AccountId, Epoch, MailboxName, SiteId};
+use nfs_compat::{EntryKind, Fs, SimFs};
+use store::format::Format;
+use store::format::maildir::Maildir;
+use store::paths::Home;
+use store::spool::Spool;
+
+use crate::Mutant;
+use crate::coordination::{Line, Service};
+use crate::process::{Gate, ProcessFs};
+
+pub const ROOT: &str = "/mail";
+pub const HOME: &str = "/mail/ada";
+/// Clock moves longer than this let the kernel write back.
+const WRITE_BACK_US: i64 = 30_000_000;
+
+pub struct World {
+    pub volume: SimFs,
+    pub kind: Volume,
+    pub service: Arc<Service>,
+    pub account: AccountId,
+    pub now: Now,
+    /// Microseconds by which the clock went forward, all together.
+    pub elapsed_us: u64,
+    mutant: Option<Mutant>,
+    processes: u64,
+}
+
+/// A process, with the account open or not.
+pub struct Process {
+    pub number: u64,
+    pub node: u8,
+    pub gate: Arc<Gate>,
+    pub fs: Arc<dyn Fs>,
+    pub session: SessionId,
+    pub spool: Option<Spool>,
+    pub owner: Option<Box<Owner>>,
+    pub epoch: Option<Epoch>,
+}
+
+/// Why a process has no owner.
+#[derive(Debug)]
+pub enum NotOpen {
+    /// The volume or the service did not do what was asked. It is tried again.
+    Trouble(String),
+    /// The code says that acknowledged changes are gone, or that a newer version wrote them.
+    Wrong(String),
+}
+
+impl World {
+    pub fn new(seed: u64, kind: Volume, mutant: Option<Mutant>) -> Self {
+        let volume = SimFs::new(seed);
+        let start = nfs_compat::sim::CLOCK_START_UNIX * 1_000_000;
+        // The operator made the home; everything in it is ours to make.
+        for directory in [ROOT, HOME] {
+            let made = volume.create_dir(Path::new(directory)).and_then(|()| volume.sync_dir(Path::new("/")));
+            assert!(made.is_ok(), "an empty volume takes a directory");
+        }
+        assert!(volume.sync_dir(Path::new(ROOT)).is_ok(), "an empty volume syncs");
+        Self {
+            volume,
+            kind,
+            service: Arc::new(Service::new(seed ^ 0x5eed, mutant)),
+            account: AccountId::derive("example.org", "ada@example.org", 0),
+            now: Now { unix_us: start },
+            elapsed_us: 0,
+            mutant,
+            processes: 0,
+        }
+    }
+
+    /// Moves the clock, backwards too.
+    pub fn step_clock(&mut self, by_us: i64) {
+        self.now.unix_us = self.now.unix_us.saturating_add_signed(by_us);
+        self.elapsed_us += u64::try_from(by_us).unwrap_or(0);
+        self.volume.set_now(UNIX_EPOCH + Duration::from_micros(self.now.unix_us));
+        if by_us >= WRITE_BACK_US {
+            self.write_back(Path::new("/"));
+        }
+    }
+
+    fn write_back(&self, directory: &Path) {
+        let fs = &self.volume;
+        let Ok(entries) = fs.read_dir(directory) else { return };
+        for entry in entries {
+            let path = directory.join(entry.name);
+            match entry.kind {
+                EntryKind::Directory => self.write_back(&path),
+                EntryKind::File => drop(fs.open_write(&path).and_then(|file| file.sync())),
+                EntryKind::Other => {}
+            }
+        }
+        // The kernel does what it can.
+        let _synced = fs.sync_dir(directory);
+    }
+
+    /// Starts a process. Earlier ones of the same node are dead.
+    pub fn start(&mut self, node: u8) -> Process {
+        self.processes += 1;
+        let gate = Arc::new(Gate::default());
+        let fs: Arc<dyn Fs> = Arc::new(ProcessFs::new(self.volume.clone(), Arc::clone(&gate), self.mutant));
+        let session = self.service.open_session(node).unwrap_or(SessionId(0));
+        Process { number: self.processes, node, gate, fs, session, spool: None, owner: None, epoch: None }
+    }
+}
+
+/// What opening needs of the world, so that nothing of it is held meanwhile.
+#[derive(Clone)]
+pub struct Opening {
+    service: Arc<Service>,
+    account: AccountId,
+    kind: Volume,
+    now: Now,
+}
+
+impl World {
+    pub fn opening(&self) -> Opening {
+        Opening { service: Arc::clone(&self.service), account: self.account, kind: self.kind, now: self.now }
+    }
+}
+
+impl Opening {
+    /// Opens the account in this process, as a node does on first use.
+    pub fn open(&self, process: &mut Process) -> Result<(), NotOpen> {
+        let trouble = |error: nfs_compat::Error| NotOpen::Trouble(error.to_string());
+        if process.spool.is_none() {
+            let spool = Spool::open(Arc::clone(&process.fs), Path::new(ROOT), process.node, process.number);
+            process.spool = Some(spool.map_err(trouble)?);
+        }
+        let epoch = self.service.grant(process.session, self.account);
+        let epoch = epoch.ok_or_else(|| NotOpen::Trouble("another node has the account".to_owned()))?;
+        process.epoch = Some(epoch);
+        let home = Home::recognise(&*process.fs, &PathBuf::from(HOME)).map_err(trouble)?;
+        let line = Line { service: Arc::clone(&self.service), gate: Arc::clone(&process.gate) };
+        let witness: Arc<dyn Witness> = Arc::new(line);
+        let format: Arc<dyn Format> = Arc::new(Maildir::new(Arc::clone(&process.fs), &home));
+        let setup = Setup {
+            account: self.account,
+            user: "ada@example.org".to_owned(),
+            site: SiteId::new(1).ok_or_else(|| NotOpen::Wrong("site 1 exists".to_owned()))?,
+            node: process.node,
+            home,
+            fs: Arc::clone(&process.fs),
+            format,
+            tenure: Tenure { epoch, volume: self.kind, witness },
+            limits: Limits::default(),
+            autocreate: MailboxName::new("Archive").into_iter().map(|name| (name, None)).collect(),
+            cache: None,
+        };
+        match Owner::open(setup, self.now) {
+            Ok(owner) => {
+                process.owner = Some(Box::new(owner));
+                Ok(())
+            }
+            Err(error @ (OpenError::Durability(_) | OpenError::Newer(_))) => Err(NotOpen::Wrong(error.to_string())),
+            Err(error @ (OpenError::Witness(_) | OpenError::Fs(_) | OpenError::NotStored(_))) => {
+                Err(NotOpen::Trouble(error.to_string()))
+            }
+        }
+    }
+}

@@ -2,8 +2,9 @@
 //!
 //! Invariants
 //! - UIDVALIDITY, UIDs, UIDNEXT, flags, keywords, dates, POP3 UIDLs and subscriptions survive (design decision 6).
-//! - Nothing of the old store is changed but for a file of ours in each mailbox directory, which names the id. It can
-//!   be repeated: what was taken over already is known by name, and numbers are taken from the lists again.
+//! - Nothing of the old store is changed but for a file of ours in each mailbox directory, which names the id.
+//! - A mailbox that is not taken over completely says so in the journal ([`TAKING_OVER`]): after a crash it is gone on
+//!   with, and until it is complete no new message can take a number that an old one has.
 
 use std::sync::Arc;
 
@@ -15,7 +16,22 @@ use crate::door::Refused;
 use crate::owner::Owner;
 use crate::setup::Now;
 
+/// Metadata of a mailbox whose old messages are not all in the journal yet.
+const TAKING_OVER: &str = "/private/vendor/roost/taking-over";
+
 impl Owner {
+    /// Whether a mailbox is still being taken over.
+    pub(crate) fn is_taking_over(&self, id: MailboxId) -> bool {
+        let known = self.image.state.mailbox(id);
+        known.is_some_and(|known| known.metadata().any(|(key, _)| key == TAKING_OVER))
+    }
+
+    fn note_taking_over(&mut self, now: Now, id: MailboxId, on: bool) {
+        let stamp = self.stamp(now);
+        let (key, value) = (TAKING_OVER.to_owned(), on.then(Vec::new));
+        self.issue(stamp, Op::Metadata { mailbox: Some(id), key, value });
+    }
+
     /// Takes over one mailbox directory, messages included.
     pub(crate) fn adopt_mailbox(&mut self, now: Now, found: &FoundMailbox) -> Result<(), Refused> {
         let format = Arc::clone(&self.setup.format);
@@ -28,8 +44,15 @@ impl Owner {
         self.check_sound()?;
         format.adopt(&found.name, id).map_err(|error| refused_by_disk(&error))?;
         self.observe_mailbox(now, id, true)?;
-        if self.uid_validity(id).ok().map(UidValidity::get) == former.uid_validity {
+        let same = self.uid_validity(id).ok().map(UidValidity::get) == former.uid_validity;
+        if same {
             self.raise_uid_next(now, id, former.uid_next.unwrap_or(0));
+        }
+        if self.lost_state {
+            self.skip_uids(now, id);
+        }
+        if self.is_taking_over(id) {
+            self.note_taking_over(now, id, false);
         }
         self.finish_turn(now, Vec::new());
         self.check_sound()
@@ -50,18 +73,20 @@ impl Owner {
             Some(former) => former,
             None => self.new_uid_validity(now.unix_s())?,
         };
-        if found.name.is_inbox() {
-            self.claim_inbox(now, uid_validity);
-            return Ok(self.image.state.inbox());
-        }
         let stamp = self.stamp(now);
-        match found.id.filter(|_| named.is_none()) {
+        let id = match found.id.filter(|_| named.is_none()) {
+            _ if found.name.is_inbox() => {
+                self.claim_inbox(now, uid_validity);
+                self.image.state.inbox()
+            }
             Some(id) => {
                 self.claim_as(stamp, stamp.into(), &found.name, id, uid_validity, None)?;
-                Ok(id)
+                id
             }
-            None => self.claim_new(stamp, stamp.into(), &found.name, uid_validity, None),
-        }
+            None => self.claim_new(stamp, stamp.into(), &found.name, uid_validity, None)?,
+        };
+        self.note_taking_over(now, id, true);
+        Ok(id)
     }
 
     /// INBOX is made by configuration: two sites make the same (R-ID2).

@@ -47,10 +47,16 @@ impl Owner {
         Ok(Reply::Appended { mailbox, uid_validity: uids.uid_validity, uids: uids.uids })
     }
 
-    /// The mailbox of this name.
+    /// The mailbox of this name, as one that messages may be added to.
     pub(crate) fn existing(&mut self, name: &MailboxName) -> Result<MailboxId, Refused> {
         let named = self.image.building.named(&self.image.state, name).filter(|named| named.exists);
-        named.map(|named| named.id).ok_or_else(|| Refused::NoMailbox(name.clone()))
+        let id = named.map(|named| named.id).ok_or_else(|| Refused::NoMailbox(name.clone()))?;
+        if self.is_taking_over(id) {
+            return Err(Refused::Unavailable(format!(
+                "mailbox {name} is not taken over from its old server yet"
+            )));
+        }
+        Ok(id)
     }
 
     pub(crate) fn uid_validity(&self, mailbox: MailboxId) -> Result<UidValidity, Refused> {

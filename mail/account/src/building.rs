@@ -192,7 +192,7 @@ impl Building {
             self.shown.remove(&entry);
         }
         if let (Some((mailbox, _)), Some(new)) = (after, new) {
-            self.insert(state, mailbox, new, modseq);
+            self.insert(mailbox, new, modseq);
         }
     }
 
@@ -208,12 +208,8 @@ impl Building {
         }
     }
 
-    fn insert(&mut self, state: &AccountState, mailbox: MailboxId, new: MessageView, modseq: ModSeq) {
-        if !self.drafts.contains_key(&mailbox) {
-            let uid_validity = state.mailbox(mailbox).and_then(|mailbox| mailbox.uid_validity());
-            let Some(uid_validity) = uid_validity else { return };
-            self.drafts.insert(mailbox, Draft::of(empty_view(mailbox, uid_validity, 0)));
-        }
+    fn insert(&mut self, mailbox: MailboxId, new: MessageView, modseq: ModSeq) {
+        // A UID counts only under the UIDVALIDITY that a claim gave the mailbox, and with it a draft.
         let Some(draft) = self.drafts.get_mut(&mailbox) else { return };
         self.used_bytes += new.wire_size;
         self.messages += 1;

@@ -3,8 +3,8 @@
 //! Invariants
 //! - A file that another program delivered becomes a message once, with the UID that a neighbour's list gave it if that
 //!   lies above every UID known, else the next.
-//! - A message is expunged because its file is missing only after a second, thorough look, and after looking for bytes
-//!   that a crash put back on their stage.
+//! - A message is expunged because its file is missing only after a second look, and after looking for bytes that a
+//!   crash put back on their stage.
 //! - A file of ours that shows up where the journal does not have it is put where it belongs: the journal is right.
 //! - An observed flag suffix counts as somebody's change only if the journal has not held the same state for the
 //!   message lately (L-OB1).
@@ -43,6 +43,13 @@ struct Arrival {
 struct Listed {
     uid: Uid,
     uidl: Option<Arc<str>>,
+}
+
+/// What a neighbour wrote about a mailbox.
+#[derive(Default)]
+struct Neighbour {
+    uid_next: u32,
+    listed: HashMap<Arc<str>, Listed>,
 }
 
 impl Owner {
@@ -96,8 +103,8 @@ impl Owner {
         // Parents first.
         found.sort_by(|a, b| a.name.cmp(&b.name));
         for found in found {
-            let state = &self.image.state;
-            if found.id.is_some_and(|id| state.mailbox(id).is_some()) {
+            let is_known = |id| self.image.state.mailbox(id).is_some() && !self.is_taking_over(id);
+            if found.id.is_some_and(is_known) {
                 continue;
             }
             if let Err(refused) = self.adopt_mailbox(now, &found) {
@@ -182,8 +189,9 @@ impl Owner {
         id: MailboxId,
         unknown: Vec<ObservedFile>,
     ) -> Result<(), Refused> {
-        let mut arrivals = Vec::new();
-        let mut listed: Option<HashMap<Arc<str>, Listed>> = None;
+        let mut listed = Vec::new();
+        let mut unlisted = Vec::new();
+        let mut neighbour: Option<Neighbour> = None;
         let mut elsewhere: Option<HashMap<Arc<str>, (MailboxId, EntryId)>> = None;
         for file in unknown {
             let own = entry_in(&file.base);
@@ -199,20 +207,28 @@ impl Owner {
                 }
                 Ok(examined) => examined,
             };
-            let lists = match &mut listed {
-                Some(lists) => lists,
-                None => listed.insert(self.neighbours_list(id)),
+            let neighbour = match &mut neighbour {
+                Some(neighbour) => neighbour,
+                None => neighbour.insert(self.neighbour(id)),
             };
-            let listed = lists.get(&file.base).cloned();
-            arrivals.push(Arrival { file, examined, entry: own, listed });
+            match neighbour.listed.get(&file.base).cloned() {
+                Some(entry) => listed.push(Arrival { file, examined, entry: own, listed: Some(entry) }),
+                None => unlisted.push(Arrival { file, examined, entry: own, listed: None }),
+            }
         }
-        arrivals.sort_by(|a, b| {
-            let unlisted = |arrival: &Arrival| arrival.listed.is_none();
-            let uid = |arrival: &Arrival| arrival.listed.as_ref().map(|listed| listed.uid);
-            (unlisted(a), uid(a))
-                .cmp(&(unlisted(b), uid(b)))
-                .then_with(|| arrival_order(&a.file.base, &b.file.base))
-        });
+        listed.sort_by_key(|arrival| arrival.listed.as_ref().map(|listed| listed.uid));
+        unlisted.sort_by(|a, b| arrival_order(&a.file.base, &b.file.base));
+        self.take_in_all(now, id, &listed)?;
+        // What stands in no list comes after every number that the neighbour may have shown somebody.
+        self.raise_uid_next(now, id, neighbour.map_or(0, |neighbour| neighbour.uid_next));
+        if self.lost_state && !unlisted.is_empty() {
+            self.skip_uids(now, id);
+        }
+        self.take_in_all(now, id, &unlisted)
+    }
+
+    /// Takes them in, some at a time: what counts of many is not lost with the last.
+    fn take_in_all(&mut self, now: Now, id: MailboxId, arrivals: &[Arrival]) -> Result<(), Refused> {
         for some in arrivals.chunks(TURN_RECORDS) {
             self.take_in(now, id, some)?;
             if arrivals.len() > TURN_RECORDS {
@@ -279,28 +295,30 @@ impl Owner {
     }
 
     /// What a neighbour wrote about the mailbox: numbers count only under the same UIDVALIDITY.
-    fn neighbours_list(&mut self, id: MailboxId) -> HashMap<Arc<str>, Listed> {
-        let Some(name) = self.image.building.name_of(&self.image.state, id) else { return HashMap::new() };
+    fn neighbour(&mut self, id: MailboxId) -> Neighbour {
+        let Some(name) = self.image.building.name_of(&self.image.state, id) else {
+            return Neighbour::default();
+        };
         let lists = match self.setup.format.former_lists(&name) {
             Ok(lists) => lists,
             Err(error) => {
                 self.report("a neighbour's list cannot be read", &error.to_string());
-                return HashMap::new();
+                return Neighbour::default();
             }
         };
         if lists.uid_validity.is_none() || lists.uid_validity != self.uid_validity(id).ok().map(|v| v.get()) {
-            return HashMap::new();
+            return Neighbour::default();
         }
         let listed = |(uid, base, uidl)| Some((base, Listed { uid: Uid::new(uid)?, uidl }));
-        lists.uids.into_iter().filter_map(listed).collect()
+        Neighbour {
+            uid_next: lists.uid_next.unwrap_or(0),
+            listed: lists.uids.into_iter().filter_map(listed).collect(),
+        }
     }
 
     fn take_in(&mut self, now: Now, id: MailboxId, arrivals: &[Arrival]) -> Result<(), Refused> {
         let stamp = self.stamp(now);
         for arrival in arrivals {
-            if self.lost_state && arrival.listed.is_none() {
-                self.skip_uids(now, id);
-            }
             let uid_validity = self.uid_validity(id)?;
             let next = self.assign_uids(id, 1)?.uids.first().copied().ok_or(Refused::MailboxGone)?;
             let listed = arrival.listed.as_ref();
@@ -373,9 +391,8 @@ impl Owner {
         missing: Vec<MessageView>,
     ) -> Result<(), Refused> {
         let format = Arc::clone(&self.setup.format);
-        let again = format.observe(id, now.unix_us, true).map_err(|error| refused_by_disk(&error))?;
-        let Some(again) = again else { return Ok(()) };
-        let seen: HashSet<&str> = again.files.iter().map(|file| &*file.base).collect();
+        let again = format.list(id).map_err(|error| refused_by_disk(&error))?;
+        let seen: HashSet<&str> = again.iter().map(|base| &**base).collect();
         let mut missing: Vec<_> =
             missing.into_iter().filter(|message| self.is_missing(message, &seen)).collect();
         // Only a crash puts bytes back on their stage; once after each start they are looked for there.

@@ -110,8 +110,12 @@ impl Owner {
             self.report("other programs' mailboxes cannot be looked for", &trouble.to_string());
         }
         self.create_configured(now).map_err(refused)?;
-        if is_new {
-            self.adopt_subscriptions(now).map_err(refused)?;
+        // As long as nobody subscribed here, the list is a former server's.
+        if self.image.state.subscriptions().next().is_none()
+            && !self.image.dues.subscriptions
+            && let Err(trouble) = self.adopt_subscriptions(now)
+        {
+            self.report("subscriptions are not taken over", &trouble.to_string());
         }
         self.finish_turn(now, Vec::new());
         self.check_sound().map_err(refused)?;

@@ -245,9 +245,9 @@ fn a_cut_at_any_byte_leaves_the_longest_valid_beginning() {
     let mut ends = vec![writer.len()];
     for number in 1..=4 {
         writer.append(&record(number)).unwrap();
+        writer.sync().unwrap();
         ends.push(writer.len());
     }
-    writer.sync().unwrap();
     let whole = bytes_of(&fs, name(1, 0));
     for cut in 0..=whole.len() {
         put(&fs, name(1, 0), &whole[..cut]);
@@ -261,6 +261,23 @@ fn a_cut_at_any_byte_leaves_the_longest_valid_beginning() {
             assert_eq!(read_exact(&fs, j(), ACCOUNT, &mark).unwrap().entries, tail.entries);
         }
     }
+}
+
+#[test]
+fn of_records_under_one_sync_a_cut_leaves_all_or_none() {
+    let fs = SimFs::new(1);
+    let mut writer = create(&fs, Header::first(ACCOUNT, epoch(1), 1));
+    let first = write(&mut writer, 1);
+    write(&mut writer, 3);
+    let whole = bytes_of(&fs, name(1, 0));
+    for cut in first.length as usize..whole.len() {
+        put(&fs, name(1, 0), &whole[..cut]);
+        let tail = tail(&fs).unwrap();
+        assert_eq!((numbers(&tail.entries), tail.mark), (upto(1), Some(first)), "cut at {cut}");
+        assert_eq!(tail.torn.is_some(), cut > first.length as usize);
+    }
+    put(&fs, name(1, 0), &whole);
+    assert_eq!(numbers(&tail(&fs).unwrap().entries), upto(4));
 }
 
 #[test]

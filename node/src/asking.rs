@@ -106,6 +106,10 @@ impl Asking {
             Question::Account(request) => Some(self.request(ticket, request)),
             Question::Read(read) => Some(self.read(ticket, read)),
             Question::LockMaildrop => Some(self.lock_maildrop(ticket)),
+            Question::BeginTransaction => {
+                self.recipients.clear();
+                None
+            }
             Question::FindRecipient { address } => Some(self.find_recipient(ticket, address)),
             Question::Deliver { recipient, append } => Some(self.deliver(ticket, recipient, append)),
             Question::SpoolBegin => {

@@ -24,6 +24,9 @@ fn imap(config: &Config) -> Begin {
     let options = imap::Options {
         timeouts: Timeouts { before_login: config.limits.login_timeout, idle: config.limits.imap_idle_timeout },
         append_bytes_max: config.limits.message_size.0,
+        line_bytes_max: bytes(config.limits.imap_line),
+        literal_bytes_max: bytes(config.limits.imap_literal),
+        login_failures_max: config.limits.login_attempts,
     };
     Arc::new(move |connection: Connection| -> Box<dyn Session> {
         Box::new(Imap::new(connection, options, time::now(), time::unix_s()))
@@ -51,4 +54,8 @@ fn lmtp(config: &Config) -> Begin {
     Arc::new(move |connection: Connection| -> Box<dyn Session> {
         Box::new(Lmtp::new(time::now(), connection, options.clone()))
     })
+}
+
+fn bytes(size: config::Size) -> usize {
+    usize::try_from(size.0).unwrap_or(usize::MAX)
 }

@@ -121,6 +121,8 @@ pub enum Question {
     Read(Read),
     /// RFC 1939 §3: exclusive access for POP3. Answer: `Locked`.
     LockMaildrop,
+    /// LMTP: a transaction begins; recipients found before are forgotten. No answer.
+    BeginTransaction,
     /// LMTP: is there such a recipient? Answer: `Recipient`.
     FindRecipient { address: String },
     /// LMTP: deliver to a recipient found before. Answer: `Account`.

@@ -296,6 +296,7 @@ impl Lmtp {
         } else if mail.size.is_some_and(|size| size > self.options.message_bytes_max) {
             self.say(552, "5.3.4", "Message is larger than this server takes");
         } else {
+            self.push(Output::Ask(Ticket(0), Question::BeginTransaction));
             self.transaction = Some(Box::new(Transaction {
                 mail,
                 recipients: Vec::new(),

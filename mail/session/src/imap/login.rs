@@ -219,8 +219,7 @@ impl Imap {
         let LoggedIn { user, snapshot, final_data: _ } = logged_in;
         self.user =
             Some(Box::new(User { name: user, snapshot, selected: None, condstore: false, qresync: false }));
-        self.framer
-            .set_limits(Limits { append_bytes_max: self.options.append_bytes_max, ..Limits::AFTER_LOGIN });
+        self.framer.set_limits(limits(&self.options));
         self.bad_commands = 0;
         let code = Code::Capability(self.capabilities());
         self.finish(tag, ok("Logged in").with(Some(code)), Moment::Nothing);
@@ -274,4 +273,17 @@ impl Imap {
 
 fn privacy_required() -> Ending {
     no(Code::PrivacyRequired, "Plaintext passwords are not allowed without TLS")
+}
+
+/// What a client may send after login: the preset, with what the operator set.
+fn limits(options: &super::Options) -> Limits {
+    let preset = Limits::AFTER_LOGIN;
+    let (line_bytes_max, literal_bytes_max) = (options.line_bytes_max, options.literal_bytes_max);
+    Limits {
+        line_bytes_max,
+        literal_bytes_max,
+        command_bytes_max: preset.command_bytes_max.max(line_bytes_max.saturating_add(literal_bytes_max)),
+        append_bytes_max: options.append_bytes_max,
+        ..preset
+    }
 }

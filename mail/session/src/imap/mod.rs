@@ -51,8 +51,6 @@ const COMMAND_ROOM: usize = 64 * 1024;
 /// Bad commands in a row after which the other side is taken for no client.
 const BAD_BEFORE_LOGIN_MAX: u32 = 3;
 const BAD_AFTER_LOGIN_MAX: u32 = 20;
-/// Names and passwords to try on one connection.
-const LOGIN_FAILURES_MAX: u32 = 10;
 /// Commands that a stranger may send: enough to look around and to log in, not enough to stay.
 const COMMANDS_BEFORE_LOGIN_MAX: u32 = 100;
 /// How often an IDLE client hears that we still live; many a NAT forgets after five minutes.
@@ -66,6 +64,12 @@ pub struct Options {
     pub timeouts: Timeouts,
     /// Largest message that APPEND may bring.
     pub append_bytes_max: u64,
+    /// Longest command line after login, without its literals.
+    pub line_bytes_max: usize,
+    /// Longest literal after login, but for APPEND's message.
+    pub literal_bytes_max: usize,
+    /// Names and passwords to try on one connection.
+    pub login_failures_max: u32,
 }
 
 /// An IMAP conversation.
@@ -362,7 +366,7 @@ impl Imap {
             After::StartTls => self.hand_over_to_tls(tag),
             After::LogOut => self.end(Closing::LoggedOut),
         }
-        if self.user.is_none() && self.login_failures >= LOGIN_FAILURES_MAX {
+        if self.user.is_none() && self.login_failures >= self.options.login_failures_max {
             self.bye(
                 None,
                 "Too many failed logins",

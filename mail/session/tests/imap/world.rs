@@ -90,7 +90,13 @@ pub(crate) fn connection() -> Connection {
 
 pub(crate) fn options() -> Options {
     let timeouts = Timeouts { before_login: Duration::from_secs(60), idle: Duration::from_secs(1800) };
-    Options { timeouts, append_bytes_max: 1 << 20 }
+    Options {
+        timeouts,
+        append_bytes_max: 1 << 20,
+        line_bytes_max: 64 << 10,
+        literal_bytes_max: 64 << 10,
+        login_failures_max: 10,
+    }
 }
 
 impl Default for World {
@@ -263,7 +269,7 @@ impl World {
                 self.clients[client].incoming.remove(&ticket);
                 return None;
             }
-            Question::LockMaildrop | Question::FindRecipient { .. } | Question::Deliver { .. } => {
+            Question::LockMaildrop | Question::BeginTransaction | Question::FindRecipient { .. } | Question::Deliver { .. } => {
                 panic!("IMAP never asks this")
             }
         };

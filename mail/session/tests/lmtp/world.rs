@@ -186,6 +186,10 @@ impl World {
 
     fn answer(&mut self, ticket: Ticket, question: Question) -> Option<Answer> {
         match question {
+            Question::BeginTransaction => {
+                self.found.clear();
+                None
+            }
             Question::FindRecipient { address } => Some(Answer::Recipient(self.find(address))),
             Question::Deliver { recipient, append } => Some(Answer::Account(self.deliver(recipient, append))),
             Question::SpoolBegin => {

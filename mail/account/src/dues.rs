@@ -8,7 +8,7 @@
 //! - For every message whose public name may show flags that the journal has left behind, those flags are known here,
 //!   so that they are never taken for a user's wish (L-OB1).
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
 
 use model::{AccountState, EntryId, Epoch, Keyword, MailboxId, ModSeq, Stamp, SystemFlags, Uid};
@@ -19,8 +19,6 @@ use crate::snapshot::MessageView;
 /// Flag states remembered for one message. Beyond, the oldest is forgotten: a name cannot lag further behind unless
 /// the owner was deposed that many changes ago.
 const FORMER_MAX: usize = 16;
-/// Removed messages remembered, so that a removal which a crash undid is repeated.
-const DEPARTED_MAX: usize = 16_384;
 
 /// Flags as a public name shows them.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -63,7 +61,7 @@ pub(crate) struct Placing {
 }
 
 /// A message that left.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Departed {
     pub(crate) mailbox: MailboxId,
     pub(crate) base: Arc<str>,
@@ -76,13 +74,14 @@ pub(crate) struct Dues {
     pub(crate) arrange: bool,
     pub(crate) place: BTreeMap<EntryId, Placing>,
     pub(crate) retire: Vec<Departed>,
-    /// Retired lately.
-    pub(crate) departed: VecDeque<Departed>,
+    /// What the last owner retired, or was about to, since its last checkpoint. A crash can have put it back; whatever
+    /// else shows up under a name that was in use before is somebody's doing.
+    pub(crate) departed: HashSet<Departed>,
     pub(crate) behind: BTreeMap<EntryId, Behind>,
     /// Mailboxes whose lists for neighbours are out of date.
     pub(crate) lists: BTreeSet<MailboxId>,
     pub(crate) subscriptions: bool,
-    /// Mailboxes where bytes were placed since their names were last made durable.
+    /// Mailboxes where bytes were placed or retired since their names were last made durable.
     pub(crate) unsynced: BTreeSet<MailboxId>,
 }
 
@@ -90,7 +89,6 @@ pub(crate) struct Dues {
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub(crate) struct KeptDues {
     behind: BTreeMap<EntryId, Behind>,
-    departed: Vec<Departed>,
     lists: BTreeSet<MailboxId>,
     subscriptions: bool,
 }
@@ -102,7 +100,7 @@ impl Default for Dues {
             arrange: false,
             place: BTreeMap::new(),
             retire: Vec::new(),
-            departed: VecDeque::new(),
+            departed: HashSet::new(),
             behind: BTreeMap::new(),
             lists: BTreeSet::new(),
             subscriptions: false,
@@ -113,17 +111,12 @@ impl Default for Dues {
 
 impl Dues {
     pub(crate) fn load(kept: KeptDues) -> Self {
-        let KeptDues { behind, departed, lists, subscriptions } = kept;
-        Self { behind, departed: departed.into(), lists, subscriptions, ..Self::default() }
+        let KeptDues { behind, lists, subscriptions } = kept;
+        Self { behind, lists, subscriptions, ..Self::default() }
     }
 
     pub(crate) fn keep(&self) -> KeptDues {
-        KeptDues {
-            behind: self.behind.clone(),
-            departed: self.departed.iter().chain(&self.retire).cloned().collect(),
-            lists: self.lists.clone(),
-            subscriptions: self.subscriptions,
-        }
+        KeptDues { behind: self.behind.clone(), lists: self.lists.clone(), subscriptions: self.subscriptions }
     }
 
     /// A message looks different from before: `old` is how it looked.
@@ -172,13 +165,6 @@ impl Dues {
         }
     }
 
-    pub(crate) fn note_departed(&mut self, departed: Departed) {
-        self.departed.push_back(departed);
-        if self.departed.len() > DEPARTED_MAX {
-            self.departed.pop_front();
-        }
-    }
-
     /// Whether the journal held these flags for the message, so that a public name which shows them is only late.
     pub(crate) fn was_ours(&self, entry: EntryId, seen: &FlagState) -> bool {
         self.behind
@@ -192,12 +178,10 @@ impl Dues {
         self.behind.entry(entry).or_insert(behind).unwritten = true;
     }
 
-    /// After a start: what the last owner retired, or was about to, is told apart from mail by its name when it shows
-    /// up again. Retiring it a second time would cost a listing each.
+    /// After a start: what the last owner retired is looked for when its mailbox is. Retiring all of it a second time
+    /// would cost a listing each.
     pub(crate) fn retired_by_predecessor(&mut self) {
-        for departed in std::mem::take(&mut self.retire) {
-            self.note_departed(departed);
-        }
+        self.departed.extend(std::mem::take(&mut self.retire));
     }
 
     /// Forgets flag states that were left before `oldest`: whoever could still write them was gone by then (L-OB1).

@@ -173,7 +173,7 @@ impl Log {
     /// A write or sync failed. On a shared volume the records count for nobody without a witness. On a private one the
     /// next owner would read whatever arrived, unless a new segment, durable, goes on from before it.
     fn failed(&mut self, error: WriteError, synced_part: bool) -> Failure {
-        self.writer = None;
+        let unwritten = self.writer.take().is_some_and(|writer| !writer.is_dead());
         let full = match &error {
             WriteError::Fs(error) => error.is_full(),
             WriteError::Record(_) | WriteError::Full(_) | WriteError::Dead(_) => false,
@@ -182,6 +182,7 @@ impl Log {
         let sealed = match self.tenure.volume {
             Volume::Shared => Ok(()),
             Volume::Private if synced_part => Err("a part of it was synced".to_owned()),
+            Volume::Private if unwritten => Ok(()),
             Volume::Private => self.seal(),
         };
         match sealed {

@@ -5,7 +5,8 @@
 //!   lies above every UID known, else the next.
 //! - A message is expunged because its file is missing only after a second look, and after looking for bytes that a
 //!   crash put back on their stage.
-//! - A file of ours that shows up where the journal does not have it is put where it belongs: the journal is right.
+//! - A file that a crash put back to where it was is put where it belongs: the journal is right. A file that somebody
+//!   put there, under whatever name, is a message.
 //! - An observed flag suffix counts as somebody's change only if the journal has not held the same state for the
 //!   message lately (L-OB1).
 
@@ -90,6 +91,8 @@ impl Owner {
         if !unknown.is_empty() {
             self.observe_unknown(now, id, unknown)?;
         }
+        // What a crash put back was met by now.
+        self.image.dues.departed.retain(|departed| departed.mailbox != id);
         if missing.is_empty() {
             self.timers.looked.insert(id);
             return Ok(());
@@ -250,24 +253,23 @@ impl Owner {
     ) -> bool {
         let format = Arc::clone(&self.setup.format);
         let departed = Departed { mailbox: id, base: Arc::clone(&file.base) };
-        let mut was_removed =
+        let was_removed =
             self.image.dues.retire.contains(&departed) || self.image.dues.departed.contains(&departed);
-        let mut belongs = None;
-        if let Some(entry) = own {
-            belongs = self.image.state.place_of(entry).map(|place| (place.mailbox, entry));
-            let known = self.image.state.entry(entry).is_some() || self.covers(entry.creation());
-            was_removed |= belongs.is_none() && known;
-        } else if !was_removed {
-            let map = match elsewhere {
-                Some(map) => map,
-                None => elsewhere.insert(self.all_bases()),
-            };
-            // Copies made by Dovecot share a name: only a message whose own bytes are missing can be meant.
-            let namesake = map.get(&file.base).copied().filter(|(mailbox, _)| *mailbox != id);
-            belongs = namesake.filter(|(mailbox, _)| {
-                format.open(*mailbox, &file.base).is_err_and(|error| error.is_not_found())
-            });
-        }
+        let named = match own {
+            _ if was_removed => None,
+            Some(entry) => self.image.state.place_of(entry).map(|place| (place.mailbox, entry)),
+            None => {
+                let map = match elsewhere {
+                    Some(map) => map,
+                    None => elsewhere.insert(self.all_bases()),
+                };
+                map.get(&file.base).copied()
+            }
+        };
+        // A copy that somebody made has the same name: only a message whose own bytes are missing can be meant.
+        let belongs = named.filter(|(mailbox, _)| {
+            *mailbox == id || format.open(*mailbox, &file.base).is_err_and(|error| error.is_not_found())
+        });
         let outcome = match belongs {
             Some((mailbox, _)) if mailbox == id => Ok(()),
             Some((mailbox, entry)) => {
@@ -280,11 +282,6 @@ impl Owner {
             tracing::warn!(account = %self.setup.account, %error, "a file is not where it belongs");
         }
         true
-    }
-
-    /// Whether an operation is in the state, or was before it was forgotten.
-    fn covers(&self, dot: Dot) -> bool {
-        self.image.state.version().covers(dot)
     }
 
     fn all_bases(&self) -> HashMap<Arc<str>, (MailboxId, EntryId)> {
@@ -354,7 +351,11 @@ impl Owner {
         uid_validity: u32,
         uid: Uid,
     ) -> Result<(EntryId, MessageId), Refused> {
-        if let Some(entry) = arrival.entry.filter(|entry| self.image.state.entry(*entry).is_none()) {
+        // An entry that the state has seen was removed, and stays so: what is put back is another.
+        let is_new = |entry: &EntryId| {
+            self.image.state.entry(*entry).is_none() && !self.image.state.version().covers(entry.creation())
+        };
+        if let Some(entry) = arrival.entry.filter(is_new) {
             return Ok((entry, new_message_id(entry)));
         }
         if arrival.listed.is_none() {

@@ -192,7 +192,7 @@ impl Owner {
                     tracing::warn!(account = %self.setup.account, %error, "removed message is still in its place");
                     self.image.dues.retire.push(departed);
                 }
-                Ok(()) | Err(_) => self.image.dues.note_departed(departed),
+                Ok(()) | Err(_) => _ = self.image.dues.unsynced.insert(departed.mailbox),
             }
         }
     }

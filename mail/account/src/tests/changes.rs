@@ -170,6 +170,31 @@ fn a_flag_that_is_set_already_changes_no_modseq() {
 }
 
 #[test]
+fn a_snapshot_shares_what_did_not_change_with_the_one_before() {
+    let mut world = World::new(Volume::Private);
+    let mut owner = world.open();
+    let body = world.message("many", &[]).body;
+    let many = (0..1000).map(|_| NewMessage { body: Arc::clone(&body), flags: vec![], internal_date: None });
+    let messages = many.collect();
+    let append = Append { mailbox: name("INBOX"), create: false, messages, delivery: None };
+    world.done(&mut owner, Request::Append(append));
+    world.done(&mut owner, Request::Create { name: name("Other"), special_use: None });
+    let before = owner.snapshot();
+    let request = store(&owner, &[500], FlagEdit::Add, &["\\Seen"]);
+    world.done(&mut owner, request);
+    let after = owner.snapshot();
+    let view = |snapshot: &crate::Snapshot, mailbox: &str| {
+        snapshot.by_name(&name(mailbox)).unwrap().view.clone().unwrap()
+    };
+    assert!(Arc::ptr_eq(&view(&before, "Other"), &view(&after, "Other")));
+    let (before, after) = (view(&before, "INBOX"), view(&after, "INBOX"));
+    let chunks = before.messages.chunks.iter().zip(&after.messages.chunks);
+    let copied = chunks.filter(|(before, after)| !Arc::ptr_eq(before, after)).count();
+    assert_eq!((copied, after.messages.chunks.len()), (1, 4));
+    assert_eq!(after.changes_since(&before).changed, uids(&[500]));
+}
+
+#[test]
 fn expunge_takes_what_is_deleted_among_those_named() {
     let (mut world, mut owner) = with_messages(&["one", "two", "three", "four"]);
     let inbox = id_of(&owner, "INBOX");

@@ -75,6 +75,7 @@ fn a_failure_at_any_step_refuses_and_leaves_nothing_behind() {
         Operation::Rename,
         Operation::SetModified,
         Operation::Metadata,
+        Operation::Allocate,
     ];
     let mut refusals = 0;
     for volume in [Volume::Private, Volume::Shared] {
@@ -100,6 +101,23 @@ fn a_journal_that_cannot_be_written_refuses_without_doubt_when_another_segment_c
             assert_eq!(refused, Some(true), "{volume:?} {operation:?}");
         }
     }
+}
+
+#[test]
+fn a_volume_that_is_full_to_the_last_byte_refuses_without_doubt() {
+    let (mut world, mut owner) = with_message(Volume::Private);
+    let before = picture(&owner);
+    // Long enough for the segment to need more room.
+    let names: Vec<_> = (0..200).map(|number| name(&format!("{number:0100}"))).collect();
+    let batch = names.into_iter().map(|name| Request::Subscribe { name, on: true }).collect();
+    world.sim.fail_when(ErrorKind::OverQuota, |call| {
+        matches!(call.operation, Operation::Allocate | Operation::Write | Operation::Create)
+    });
+    let answers = owner.commit(world.now, batch);
+    assert!(answers.iter().all(|answer| matches!(answer, Err(Refused::NoSpace(_)))), "{:?}", answers[0]);
+    world.sim.clear_faults();
+    drop(owner);
+    assert_eq!(picture(&world.open()), before);
 }
 
 #[test]

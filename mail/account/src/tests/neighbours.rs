@@ -107,6 +107,30 @@ fn a_file_that_others_removed_is_expunged() {
 }
 
 #[test]
+fn a_message_that_is_restored_from_a_backup_or_copied_by_hand_is_a_message() {
+    let (mut world, mut owner) = with_message(Volume::Private);
+    let file = files(&world, "new").remove(0);
+    world.done(&mut owner, Request::Create { name: name("Box"), special_use: None });
+    put(&world, &format!(".Box/cur/{file}:2,S"), &wire("one"));
+    look(&mut world, &mut owner);
+    assert_eq!(picture(&owner).texts("Box"), [(1, "one")]);
+    assert_eq!(picture(&owner).texts("INBOX"), [(1, "one")]);
+    let inbox = id_of(&owner, "INBOX");
+    let gone = Request::Expunge { mailbox: inbox, which: crate::door::Expunge::Exactly(uids(&[1])) };
+    world.done(&mut owner, gone);
+    look(&mut world, &mut owner);
+    put(&world, &format!("cur/{file}:2,"), &wire("one"));
+    look(&mut world, &mut owner);
+    assert_eq!(picture(&owner).texts("INBOX"), [(2, "one")]);
+    owner.close(world.now);
+    drop(owner);
+    let mut owner = world.open();
+    look(&mut world, &mut owner);
+    assert_eq!(picture(&owner).texts("INBOX"), [(2, "one")]);
+    assert_eq!(picture(&owner).texts("Box"), [(1, "one")]);
+}
+
+#[test]
 fn flags_are_written_into_names_for_others_to_see() {
     let (mut world, mut owner) = with_message(Volume::Private);
     set_seen(&mut world, &mut owner, 1);

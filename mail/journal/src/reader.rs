@@ -5,8 +5,8 @@
 //! - What is returned is the whole chain since the checkpoint, every segment of it verified by length and hash. There
 //!   is no partial success: what is missing or wrong is an error that says where.
 //! - [`read_exact`] opens files by name only, so that no directory listing can be stale (L-FN2).
-//! - What [`read_tail`] returns is durable: it syncs before it answers, for an owner that was killed between write
-//!   and sync left bytes behind that only memory has.
+//! - What [`read_tail`] returns is durable: it writes and syncs it before it answers. An owner that was killed between
+//!   write and sync left bytes behind that only memory has, and after a sync that failed no other sync writes them.
 
 use std::path::Path;
 
@@ -140,7 +140,7 @@ pub fn read_tail(
             None => Ok(tail),
         };
     };
-    fs.open(&directory.join(last.name().to_string()))?.sync()?;
+    last.make_durable(fs, directory)?;
     fs.sync_dir(directory)?;
 
     let scan = last.scan(last.length()).without_unfinished();

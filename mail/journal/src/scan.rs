@@ -120,6 +120,18 @@ impl Loaded {
         self.header.name
     }
 
+    /// Writes what was read over itself, and syncs: after a sync that failed, memory says of bytes that they are on
+    /// disk, and a mere sync believes it (L-FS2).
+    pub(crate) fn make_durable(&self, fs: &dyn Fs, directory: &Path) -> nfs_compat::Result<()> {
+        let file = fs.open_write(&directory.join(self.header.name.to_string()))?;
+        match file.write_at(&self.bytes, 0) {
+            // A file system that writes nothing in place may be too full for it, and has kept what was synced.
+            Err(error) if !error.is_full() => return Err(error),
+            Ok(()) | Err(_) => {}
+        }
+        file.sync()
+    }
+
     pub(crate) fn length(&self) -> u32 {
         narrow(self.bytes.len())
     }

@@ -33,6 +33,9 @@ use crate::record::{self, EncodeError};
 pub const SEGMENT_BYTES_MAX: u32 = 64 << 20;
 const _: () = assert!(SEGMENT_BYTES_MAX > 2 * record::RECORD_BYTES_MAX);
 
+/// Room is asked for in pieces of so many bytes before anything is written.
+const ROOM_BYTES: u64 = 16 << 10;
+
 const MAGIC: [u8; 8] = *b"roostjnl";
 const VERSION: u8 = 1;
 /// Magic, version, length, checksum.
@@ -189,7 +192,7 @@ pub enum WriteError {
     /// An earlier write or sync failed. The owner starts the next segment (L-FS2).
     #[error("segment {0} was given up after a failed write")]
     Dead(SegmentName),
-    /// The disk failed. After a failed sync the writer is dead, and nothing since the last mark is durable.
+    /// The disk failed. Unless the writer is dead, nothing since the last mark was written.
     #[error(transparent)]
     Fs(#[from] nfs_compat::Error),
 }
@@ -209,6 +212,8 @@ pub struct Writer {
     dead: bool,
     /// Where the last record that waits begins in `buffer`.
     last: Option<usize>,
+    /// Bytes that the disk has room for.
+    room: u64,
 }
 
 impl Writer {
@@ -230,6 +235,7 @@ impl Writer {
             records: 0,
             dead: false,
             last: None,
+            room: 0,
         })
     }
 
@@ -301,6 +307,12 @@ impl Writer {
         }
         if let Some(mark) = self.mark.filter(|_| self.buffer.is_empty()) {
             return Ok(mark);
+        }
+        // Room first: on a full disk nothing of it was written, and the writer lives.
+        if self.len() > self.room {
+            let room = self.len().next_multiple_of(ROOM_BYTES);
+            self.file.allocate(room)?;
+            self.room = room;
         }
         // Only success brings it back to life (L-FS2).
         self.dead = true;

@@ -548,3 +548,19 @@ proptest! {
         drop(Show::new(&fs, j(), ACCOUNT).unwrap().collect::<Vec<_>>());
     }
 }
+
+/// L-FS2: memory keeps the bytes of a sync that failed, and no other sync writes them.
+#[test]
+fn what_a_failed_sync_left_in_memory_is_durable_once_it_was_read_back() {
+    for seed in 0..50 {
+        let fs = SimFs::new(seed);
+        fs.create_dir_all(j()).unwrap();
+        let mut writer = create(&fs, Header::first(ACCOUNT, epoch(1), 1));
+        writer.append(&record(1)).unwrap();
+        fs.fail(Operation::Sync, 1, ErrorKind::Failed);
+        assert!(writer.sync().is_err());
+        let read = tail(&fs).unwrap();
+        fs.crash(seed);
+        assert_eq!(tail(&fs).unwrap().entries, read.entries, "seed {seed}");
+    }
+}

@@ -9,18 +9,20 @@ use std::cell::RefCell;
 use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Poll, ready};
 use std::time::{Duration, Instant};
 
 use bytes::{Buf, Bytes};
 use futures::stream::{FuturesUnordered, StreamExt};
-use session::{Closing, Input, Output, Session};
+use session::{Closing, Doing, Input, Output, Session};
 use tokio::io::{AsyncRead, AsyncWriteExt, ReadBuf};
 use tokio::sync::watch;
 use tokio_rustls::TlsAcceptor;
 
 use crate::asking::{Asking, Working};
 use crate::live::{End, Place};
+use crate::metrics::{ByName, Metrics};
 use crate::stream::Stream;
 use crate::time;
 
@@ -46,6 +48,10 @@ pub struct Conversation {
     /// True once the node is about to stop.
     pub stopping: watch::Receiver<bool>,
     pub output_stall: Duration,
+    pub protocol: &'static str,
+    pub metrics: Arc<Metrics>,
+    /// What `roost who` was last told.
+    pub told: Doing,
 }
 
 /// What happened first.
@@ -82,7 +88,7 @@ impl Conversation {
                 }
                 Round::Quiet => {}
             }
-            self.place.update(self.session.doing(), self.asking.is_tls());
+            self.report();
             if changes.is_none() {
                 changes = self.asking.joined.as_ref().map(|joined| joined.account.watch());
             }
@@ -110,6 +116,19 @@ impl Conversation {
                     }
                 }
             }
+        }
+    }
+
+    /// Tells `roost who` and the metrics.
+    fn report(&mut self) {
+        let doing = self.session.doing();
+        if doing != self.told {
+            self.place.update(doing.clone(), self.asking.is_tls());
+            self.told = doing;
+        }
+        while let Some(finished) = self.session.take_finished() {
+            let by = ByName { protocol: self.protocol, name: finished.command, result: finished.result };
+            self.metrics.commands.get_or_create(&by).inc();
         }
     }
 

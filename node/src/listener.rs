@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use nfs_compat::{DiskFs, Fs};
-use session::{Closing, Connection, Session};
+use session::{Closing, Connection, Doing, Session};
 use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::watch;
 use tokio_rustls::TlsAcceptor;
@@ -132,6 +132,14 @@ fn begin(stream: Stream, remote: IpAddr, protocol: &Protocol, front: &Arc<Front>
         tracing::warn!(protocol = protocol.name, %remote, limit = front.connections_max, "too many connections");
         return;
     }
+    // An MTA never logs in, and has many connections.
+    let strangers = front.services.live.strangers(remote, "lmtp");
+    if protocol.name != "lmtp" && strangers >= front.unauthenticated_max {
+        front.open.fetch_sub(1, Ordering::AcqRel);
+        front.metrics.connections_refused.get_or_create(&label).inc();
+        tracing::warn!(protocol = protocol.name, %remote, strangers, "too many connections without a login");
+        return;
+    }
     front.metrics.connections_total.get_or_create(&label).inc();
     front.metrics.connections.get_or_create(&label).inc();
     let (protocol, front) = (protocol.clone(), Arc::clone(front));
@@ -161,6 +169,9 @@ async fn converse(mut stream: Stream, remote: IpAddr, protocol: &Protocol, front
         acceptor: front.acceptor.clone(),
         stopping: front.stopping.clone(),
         output_stall: front.output_stall,
+        protocol: protocol.name,
+        metrics: Arc::clone(&front.metrics),
+        told: Doing::default(),
     };
     async {
         let closing = conversation.run().await;

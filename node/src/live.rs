@@ -81,6 +81,12 @@ impl Live {
         self.lock().values().filter(|entry| entry.who.user.as_deref() == Some(user)).count()
     }
 
+    /// Connections of one address that have not logged in, but for those of one protocol.
+    pub fn strangers(&self, remote: IpAddr, but: &str) -> usize {
+        let stranger = |who: &Who| who.user.is_none() && who.remote == remote && who.protocol != but;
+        self.lock().values().filter(|entry| stranger(&entry.who)).count()
+    }
+
     /// Ends the sessions of a user. Returns how many there were.
     pub fn kick(&self, user: &str, why: &'static str) -> usize {
         let sessions = self.lock();

@@ -25,6 +25,7 @@ pub struct ByResult {
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct ByName {
+    pub protocol: &'static str,
     pub name: &'static str,
     pub result: &'static str,
 }

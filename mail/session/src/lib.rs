@@ -15,10 +15,10 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
-pub use account::{Described as Description, Ticket};
 use account::door;
 use account::search::Query;
 use account::snapshot::{MessageView, Snapshot};
+pub use account::{Described as Description, Ticket};
 use model::MailboxId;
 use store::spool::Spooled;
 
@@ -42,6 +42,49 @@ pub trait Session: Send {
     fn wants_input(&self) -> bool;
     /// What the session is doing, for `roost who`.
     fn doing(&self) -> Doing;
+    /// The next command that has been answered, oldest first, for the metrics.
+    fn take_finished(&mut self) -> Option<Finished>;
+}
+
+/// A command that has been answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Finished {
+    pub command: &'static str,
+    /// `ok`, or as the protocol calls it: `no`, `bad`, `err`, `4xx`, `5xx`.
+    pub result: &'static str,
+}
+
+/// Commands that have been answered since the driver last asked.
+#[derive(Debug, Default)]
+struct Tally {
+    command: &'static str,
+    finished: std::collections::VecDeque<Finished>,
+}
+
+/// What is kept for a driver that does not ask.
+const TALLY_MAX: usize = 64;
+
+impl Tally {
+    /// The command that is being answered from here on.
+    fn begin(&mut self, command: &'static str) {
+        self.command = command;
+    }
+
+    /// It has been answered. Says nothing of answers that belong to no command.
+    fn end(&mut self, result: &'static str) {
+        if !self.command.is_empty() && self.finished.len() < TALLY_MAX {
+            self.finished.push_back(Finished { command: self.command, result });
+        }
+    }
+
+    fn take(&mut self) -> Option<Finished> {
+        let finished = self.finished.pop_front();
+        if self.finished.is_empty() {
+            // An idle session holds no buffer.
+            self.finished = std::collections::VecDeque::new();
+        }
+        finished
+    }
 }
 
 /// What `roost who` shows of a session.
@@ -108,13 +151,19 @@ pub enum Closing {
 #[derive(Debug)]
 pub enum Question {
     /// Begin SASL; the answer is `Sasl` or `LoggedIn` (or `LoginFailed`).
-    SaslStart { mechanism: String, initial: Option<Vec<u8>> },
+    SaslStart {
+        mechanism: String,
+        initial: Option<Vec<u8>>,
+    },
     /// The client's next SASL message, decoded.
     SaslResponse(Vec<u8>),
     /// The client gave up.
     SaslCancel,
     /// IMAP LOGIN, POP3 USER and PASS.
-    Login { user: Vec<u8>, password: Password },
+    Login {
+        user: Vec<u8>,
+        password: Password,
+    },
     /// Change the account of this session, or look at it anew.
     Account(door::Request),
     /// Read message bytes or what is known about them.
@@ -124,9 +173,14 @@ pub enum Question {
     /// LMTP: a transaction begins; recipients found before are forgotten. No answer.
     BeginTransaction,
     /// LMTP: is there such a recipient? Answer: `Recipient`.
-    FindRecipient { address: String },
+    FindRecipient {
+        address: String,
+    },
     /// LMTP: deliver to a recipient found before. Answer: `Account`.
-    Deliver { recipient: RecipientId, append: door::Append },
+    Deliver {
+        recipient: RecipientId,
+        append: door::Append,
+    },
     /// Message bytes on their way in. No answer until `SpoolFinish`, but for trouble: then `Spooled(Err)` at once.
     SpoolBegin,
     SpoolWrite(Bytes),

@@ -20,8 +20,8 @@ use store::spool::Spooled;
 use deliver::Delivering;
 
 use crate::{
-    Answer, Closing, Connection, Doing, Input, OUTPUT_HIGH, Output, Question, RecipientId, RecipientRefused,
-    Session, SpoolFailed, Ticket,
+    Answer, Closing, Connection, Doing, Finished, Input, OUTPUT_HIGH, Output, Question, RecipientId,
+    RecipientRefused, Session, SpoolFailed, Tally, Ticket,
 };
 
 /// Of the header, enough for the topmost `Received:` field.
@@ -54,6 +54,7 @@ pub struct Lmtp {
     greeted: bool,
     transaction: Option<Box<Transaction>>,
     mistakes: u32,
+    tally: Tally,
     last_input: Instant,
     stopping: bool,
     closed: bool,
@@ -105,6 +106,7 @@ impl Lmtp {
             greeted: false,
             transaction: None,
             mistakes: 0,
+            tally: Tally::default(),
             last_input: now,
             stopping: false,
             closed: false,
@@ -116,6 +118,11 @@ impl Lmtp {
     }
 
     fn reply(&mut self, reply: &Reply) {
+        self.tally.end(match reply.code / 100 {
+            4 => "4xx",
+            5 => "5xx",
+            _ => "ok",
+        });
         reply.encode(&mut self.out);
     }
 
@@ -237,6 +244,7 @@ impl Lmtp {
     }
 
     fn command(&mut self, command: Command) {
+        self.tally.begin(name_of(&command));
         match command {
             Command::Lhlo(_) => self.lhlo(),
             Command::Mail(mail) => self.mail(mail),
@@ -528,6 +536,22 @@ fn is_bdat(line: &Line) -> bool {
     }
 }
 
+/// As metrics name it.
+fn name_of(command: &Command) -> &'static str {
+    match command {
+        Command::Lhlo(_) => "LHLO",
+        Command::Mail(_) => "MAIL",
+        Command::Rcpt(_) => "RCPT",
+        Command::Data => "DATA",
+        Command::Bdat { .. } => "BDAT",
+        Command::Rset => "RSET",
+        Command::Noop => "NOOP",
+        Command::Quit => "QUIT",
+        Command::Vrfy => "VRFY",
+        Command::StartTls => "STARTTLS",
+    }
+}
+
 impl Session for Lmtp {
     fn handle(&mut self, now: Instant, input: Input<'_>) {
         if self.closed {
@@ -611,6 +635,10 @@ impl Session for Lmtp {
             | Mode::Refusing(..)
             | Mode::StartingTls => false,
         }
+    }
+
+    fn take_finished(&mut self) -> Option<Finished> {
+        self.tally.take()
     }
 
     fn doing(&self) -> Doing {

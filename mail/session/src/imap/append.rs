@@ -28,6 +28,7 @@ impl Imap {
             return self.fail("a message that no APPEND announced".to_owned());
         };
         self.bad_commands = 0;
+        self.tally.begin("APPEND");
         match self.may_append(&append) {
             Ok(mailbox) => {
                 self.framer.decide(Decision::Accept);

@@ -38,7 +38,7 @@ use codec::imap::{Code, Command, Encoder, Frame, Framer, NameEncoding, Status, T
 use model::MailboxName;
 
 use crate::{
-    Answer, Closing, Connection, Doing, Input, Output, Question, Session, Ticket, Timeouts, refused,
+    Answer, Closing, Connection, Doing, Finished, Input, Output, Question, Session, Tally, Ticket, Timeouts, refused,
 };
 use out::Out;
 use selected::Selected;
@@ -89,6 +89,7 @@ pub struct Imap {
     /// When the client last sent or took something.
     heard: Instant,
     bad_commands: u32,
+    tally: Tally,
     login_failures: u32,
     /// Commands of a client that has not logged in.
     commands_before_login: u32,
@@ -152,6 +153,16 @@ enum Then {
     Append,
 }
 
+/// As metrics name it.
+fn result_of(status: Status) -> &'static str {
+    match status {
+        Status::Ok | Status::PreAuth => "ok",
+        Status::No => "no",
+        Status::Bad => "bad",
+        Status::Bye => "bye",
+    }
+}
+
 /// How a command ends: its tagged line, and what comes after it.
 struct Ending {
     status: Status,
@@ -208,6 +219,7 @@ impl Imap {
             waiting: None,
             heard: now,
             bad_commands: 0,
+            tally: Tally::default(),
             login_failures: 0,
             commands_before_login: 0,
             hung_up: false,
@@ -338,6 +350,7 @@ impl Imap {
         let Command { tag, body } = command;
         let name = dispatch::name_of(&body);
         let moment = dispatch::moment_of(&body);
+        self.tally.begin(name);
         match self.dispatch(body) {
             Ok(what) => self.keep(tag, name, what),
             Err(ending) => self.finish(&tag, ending, moment),
@@ -360,6 +373,7 @@ impl Imap {
     fn finish(&mut self, tag: &Tag, ending: Ending, moment: Moment) {
         self.sync(moment);
         self.running = None;
+        self.tally.end(result_of(ending.status));
         self.encoder().tagged(tag, ending.status, ending.code.as_ref(), &ending.text);
         match ending.after {
             After::NextCommand => {}
@@ -376,6 +390,8 @@ impl Imap {
     }
 
     fn bad_command(&mut self, error: &BadCommand) {
+        self.tally.begin("unknown");
+        self.tally.end("bad");
         self.encoder().bad(error);
         self.bad_commands += 1;
         let most = if self.user.is_some() { BAD_AFTER_LOGIN_MAX } else { BAD_BEFORE_LOGIN_MAX };
@@ -545,6 +561,10 @@ impl Session for Imap {
         let shaking_hands =
             self.running.as_ref().is_some_and(|running| matches!(running.what, What::Handshake));
         !self.ended && !self.hung_up && !shaking_hands && self.framer.buffered_len() < INPUT_HIGH
+    }
+
+    fn take_finished(&mut self) -> Option<Finished> {
+        self.tally.take()
     }
 
     fn doing(&self) -> Doing {

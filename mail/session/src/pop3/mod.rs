@@ -21,8 +21,8 @@ use codec::line::{Line, LineReader};
 use codec::pop3::{COMMAND_BYTES_MAX, Code, Command, Status};
 
 use crate::{
-    Answer, Closing, Connection, Doing, Input, LoggedIn, OUTPUT_HIGH, Output, Question, Session, Ticket,
-    refused,
+    Answer, Closing, Connection, Doing, Finished, Input, LoggedIn, OUTPUT_HIGH, Output, Question, Session,
+    Tally, Ticket, refused,
 };
 use maildrop::Maildrop;
 use transfer::{Listing, Sending};
@@ -67,6 +67,7 @@ pub struct Pop3 {
     user: Option<String>,
     maildrop: Maildrop,
     mistakes: u32,
+    tally: Tally,
     login_failures: u32,
     now: Instant,
     /// When the client last finished a line or took what it was sent.
@@ -112,6 +113,7 @@ impl Pop3 {
             user: None,
             maildrop: Maildrop::default(),
             mistakes: 0,
+            tally: Tally::default(),
             login_failures: 0,
             now,
             heard: now,
@@ -126,10 +128,12 @@ impl Pop3 {
     }
 
     fn ok(&mut self, text: impl Into<String>) {
+        self.tally.end("ok");
         Status::ok(text).encode(&mut self.out);
     }
 
     fn err(&mut self, code: Option<Code>, text: impl Into<String>) {
+        self.tally.end("err");
         Status::err(code, text).encode(&mut self.out);
     }
 
@@ -233,10 +237,14 @@ impl Pop3 {
     }
 
     fn line(&mut self, line: &Line) {
+        self.tally.begin("unknown");
         let parsed = match line {
             Line::Complete(line) => Command::parse(line),
             Line::TooLong => return self.mistake("Line too long."),
         };
+        if let Ok(command) = &parsed {
+            self.tally.begin(name_of(command));
+        }
         match parsed {
             Ok(command) if self.user.is_none() => self.before_login(command),
             Ok(command) => self.after_login(command),
@@ -340,6 +348,26 @@ impl Pop3 {
     }
 }
 
+/// As metrics name it.
+fn name_of(command: &Command) -> &'static str {
+    match command {
+        Command::User(_) => "USER",
+        Command::Pass(_) => "PASS",
+        Command::Stat => "STAT",
+        Command::List(_) => "LIST",
+        Command::Retr(_) => "RETR",
+        Command::Dele(_) => "DELE",
+        Command::Noop => "NOOP",
+        Command::Rset => "RSET",
+        Command::Quit => "QUIT",
+        Command::Top { .. } => "TOP",
+        Command::Uidl(_) => "UIDL",
+        Command::Capa => "CAPA",
+        Command::Stls => "STLS",
+        Command::Auth(_) => "AUTH",
+    }
+}
+
 impl Session for Pop3 {
     fn handle(&mut self, now: Instant, input: Input<'_>) {
         self.now = now;
@@ -400,6 +428,10 @@ impl Session for Pop3 {
     fn wants_input(&self) -> bool {
         let shaking_hands = matches!(self.state, State::StartingTls);
         !self.closed && !self.hung_up && !shaking_hands && self.lines.buffered() <= COMMAND_BYTES_MAX
+    }
+
+    fn take_finished(&mut self) -> Option<Finished> {
+        self.tally.take()
     }
 
     fn doing(&self) -> Doing {

@@ -269,7 +269,10 @@ impl World {
                 self.clients[client].incoming.remove(&ticket);
                 return None;
             }
-            Question::LockMaildrop | Question::BeginTransaction | Question::FindRecipient { .. } | Question::Deliver { .. } => {
+            Question::LockMaildrop
+            | Question::BeginTransaction
+            | Question::FindRecipient { .. }
+            | Question::Deliver { .. } => {
                 panic!("IMAP never asks this")
             }
         };

@@ -74,7 +74,8 @@ impl Hold {
         Err(missing("find message", &self.directory.join(base)))
     }
 
-    fn find_in_mailbox(&self, mailbox: &Path, base: &str) -> Result<Option<PathBuf>> {
+    /// The file of this base in a mailbox directory.
+    pub(super) fn find_in_mailbox(&self, mailbox: &Path, base: &str) -> Result<Option<PathBuf>> {
         for part in ["cur", "new", "tmp"] {
             let directory = mailbox.join(part);
             let entries = match self.fs.read_dir(&directory) {

@@ -156,6 +156,24 @@ impl Maildir {
         Err(missing("find message", &mailbox.directory.join("cur").join(base)))
     }
 
+    /// Bytes that are not where they were expected: in the hold, or where a change left them that a crash undid
+    /// elsewhere. Bases of ours name one message; of others, another message can have the same.
+    fn lost(&self, base: &str) -> Result<(PathBuf, Arc<str>)> {
+        let held = self.hold.find(base);
+        match &held {
+            Err(error) if error.is_not_found() && filename::read_own(base).is_some() => {}
+            Err(_) | Ok(_) => return Ok((held?, "".into())),
+        }
+        for (_, directory) in layout::scan(&*self.fs, &self.root)? {
+            if let Some(path) = self.hold.find_in_mailbox(&directory, base)? {
+                let name = path.file_name().map(|name| name.to_string_lossy().into_owned());
+                let suffix = name.and_then(|name| name.strip_prefix(base).map(Arc::from));
+                return Ok((path, suffix.unwrap_or_else(|| "".into())));
+            }
+        }
+        Ok((held?, "".into()))
+    }
+
     /// Lists without telling anybody: the next `observe` looks for itself.
     fn relist(&self, mailbox: &mut Mailbox) -> Result<()> {
         mailbox.look(&*self.fs, SystemTime::UNIX_EPOCH)?;
@@ -272,7 +290,7 @@ impl Format for Maildir {
             let (path, suffix) = match found {
                 Some(found) => found,
                 None => match self.locate(target, base) {
-                    Err(error) if error.is_not_found() => (self.hold.find(base)?, "".into()),
+                    Err(error) if error.is_not_found() => self.lost(base)?,
                     located => located?,
                 },
             };

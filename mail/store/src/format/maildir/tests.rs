@@ -264,3 +264,12 @@ fn a_long_message_streams_through_the_spool() {
     drop(spooled);
     assert!(!account.fs.exists(&path).unwrap());
 }
+
+#[test]
+fn bytes_that_a_crash_left_in_another_mailbox_are_found_and_placed() {
+    let account = account();
+    let base = account.deliver(id(2), 1, b"Subject: x\r\n\r\n");
+    // The journal says INBOX, and nothing of where the message has been in between.
+    account.maildir.place(id(1), &base, Some(id(1)), fresh()).unwrap();
+    assert_eq!(account.names("new"), [base.to_string()]);
+}

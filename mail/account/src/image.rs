@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use bincode::Options;
 use model::op::digest;
 use model::state::Applied;
-use model::{AccountId, AccountState, EntryId, MailboxId, Record, SiteId};
+use model::{AccountId, AccountState, EntryId, MailboxId, Record, SiteId, Stamp};
 use serde::{Deserialize, Serialize};
 
 use crate::building::{Building, KeptView};
@@ -52,6 +52,9 @@ impl Image {
             Applied::Known => Ok(false),
             Applied::Gap => Err(format!("operation {} does not follow what came before it", record.dot)),
             Applied::Done(effects) => {
+                // What configuration creates has stamp 0 and a modseq of its own (R-ID2): the next change comes after
+                // both (I6).
+                self.state.clock_mut().observe(Stamp::from_u64(record.modseq.0));
                 self.building.join(&self.state, &effects, record.modseq, &mut self.dues);
                 Ok(true)
             }

@@ -3,10 +3,10 @@
 //! Invariants
 //! - A file that another program delivered becomes a message once, with the UID that a neighbour's list gave it if that
 //!   lies above every UID known, else the next.
-//! - A message is expunged because its file is missing only after a second look, and after looking for bytes that a
-//!   crash put back on their stage.
-//! - A file that a crash put back to where it was is put where it belongs: the journal is right. A file that somebody
-//!   put there, under whatever name, is a message.
+//! - A message is expunged because its file is missing only after a second look, and never while its bytes are still to
+//!   be placed.
+//! - A file that a crash put back where it was is not taken for a neighbour's: what was placed and retired since the
+//!   last checkpoint is known from its records. A file that somebody put there, under whatever name, is a message.
 //! - An observed flag suffix counts as somebody's change only if the journal has not held the same state for the
 //!   message lately (L-OB1).
 
@@ -23,14 +23,10 @@ use crate::door::{Refused, Reply};
 use crate::dues::{Departed, FlagState};
 use crate::owner::Owner;
 use crate::setup::Now;
-use crate::snapshot::{MailboxView, MessageView};
+use crate::snapshot::MessageView;
 
 /// Records of one turn while a store is taken over.
 const TURN_RECORDS: usize = 2000;
-/// Names compared while bytes are looked for that a crash may have put back on their stage, in one look. Each search
-/// lists the mailbox.
-const SEARCH_NAMES_MAX: usize = 5_000_000;
-
 /// A file that is no message yet.
 struct Arrival {
     file: ObservedFile,
@@ -93,11 +89,7 @@ impl Owner {
         }
         // What a crash put back was met by now.
         self.image.dues.departed.retain(|departed| departed.mailbox != id);
-        if missing.is_empty() {
-            self.timers.looked.insert(id);
-            return Ok(());
-        }
-        self.observe_missing(now, id, &view, missing)
+        if missing.is_empty() { Ok(()) } else { self.observe_missing(now, id, missing) }
     }
 
     /// Takes over mailbox directories that other programs made.
@@ -195,10 +187,9 @@ impl Owner {
         let mut listed = Vec::new();
         let mut unlisted = Vec::new();
         let mut neighbour: Option<Neighbour> = None;
-        let mut elsewhere: Option<HashMap<Arc<str>, (MailboxId, EntryId)>> = None;
         for file in unknown {
             let own = entry_in(&file.base);
-            if self.put_back(now, id, &file, own, &mut elsewhere) {
+            if self.is_accounted_for(now, id, &file, own) {
                 continue;
             }
             let examined = match self.setup.format.examine(id, &file.base) {
@@ -242,53 +233,23 @@ impl Owner {
         Ok(())
     }
 
-    /// Puts a file that the journal has elsewhere, or has removed, where it belongs. False if it knows nothing of it.
-    fn put_back(
-        &mut self,
-        now: Now,
-        id: MailboxId,
-        file: &ObservedFile,
-        own: Option<EntryId>,
-        elsewhere: &mut Option<HashMap<Arc<str>, (MailboxId, EntryId)>>,
-    ) -> bool {
-        let format = Arc::clone(&self.setup.format);
+    /// Whether a file that the mailbox has no message for is known all the same. What a crash put back after it was
+    /// retired is retired again.
+    fn is_accounted_for(&self, now: Now, id: MailboxId, file: &ObservedFile, own: Option<EntryId>) -> bool {
+        let dues = &self.image.dues;
         let departed = Departed { mailbox: id, base: Arc::clone(&file.base) };
-        let was_removed =
-            self.image.dues.retire.contains(&departed) || self.image.dues.departed.contains(&departed);
-        let named = match own {
-            _ if was_removed => None,
-            Some(entry) => self.image.state.place_of(entry).map(|place| (place.mailbox, entry)),
-            None => {
-                let map = match elsewhere {
-                    Some(map) => map,
-                    None => elsewhere.insert(self.all_bases()),
-                };
-                map.get(&file.base).copied()
+        if dues.departed.contains(&departed) {
+            if let Err(error) = self.setup.format.retire(id, &file.base, now.unix_s()) {
+                tracing::warn!(account = %self.setup.account, %error, "removed message is back in its place");
             }
-        };
-        // A copy that somebody made has the same name: only a message whose own bytes are missing can be meant.
-        let belongs = named.filter(|(mailbox, _)| {
-            *mailbox == id || format.open(*mailbox, &file.base).is_err_and(|error| error.is_not_found())
-        });
-        let outcome = match belongs {
-            Some((mailbox, _)) if mailbox == id => Ok(()),
-            Some((mailbox, entry)) => {
-                self.with_flags(entry, |_, flags| format.place(mailbox, &file.base, Some(id), flags))
-            }
-            None if was_removed => format.retire(id, &file.base, now.unix_s()),
-            None => return false,
-        };
-        if let Err(error) = outcome {
-            tracing::warn!(account = %self.setup.account, %error, "a file is not where it belongs");
+            return true;
         }
-        true
-    }
-
-    fn all_bases(&self) -> HashMap<Arc<str>, (MailboxId, EntryId)> {
-        let all = self.image.building.views().flat_map(|(id, view)| {
-            view.iter().map(move |message| (Arc::clone(&message.base), (id, message.entry)))
+        let is_hidden = own.and_then(|entry| self.image.state.place_of(entry)).is_some_and(|place| {
+            // Shown under no number here, as one of two that are the same delivery (V7).
+            place.mailbox == id
         });
-        all.collect()
+        let is_on_its_way = || dues.place.values().any(|placing| placing.base == file.base);
+        is_hidden || dues.retire.contains(&departed) || is_on_its_way()
     }
 
     /// What a neighbour wrote about the mailbox: numbers count only under the same UIDVALIDITY.
@@ -384,28 +345,12 @@ impl Owner {
 
 /// Messages whose files are not there.
 impl Owner {
-    fn observe_missing(
-        &mut self,
-        now: Now,
-        id: MailboxId,
-        view: &MailboxView,
-        missing: Vec<MessageView>,
-    ) -> Result<(), Refused> {
+    fn observe_missing(&mut self, now: Now, id: MailboxId, missing: Vec<MessageView>) -> Result<(), Refused> {
         let format = Arc::clone(&self.setup.format);
         let again = format.list(id).map_err(|error| refused_by_disk(&error))?;
         let seen: HashSet<&str> = again.iter().map(|base| &**base).collect();
         let mut missing: Vec<_> =
             missing.into_iter().filter(|message| self.is_missing(message, &seen)).collect();
-        // Only a crash puts bytes back on their stage; once after each start they are looked for there.
-        if !self.timers.looked.contains(&id) {
-            let searches = (SEARCH_NAMES_MAX / (view.len() as usize).max(1)).max(1);
-            let complete = missing.len() <= searches;
-            missing.truncate(searches);
-            missing.retain(|message| self.is_nowhere(id, message));
-            if complete {
-                self.timers.looked.insert(id);
-            }
-        }
         if missing.is_empty() {
             return Ok(());
         }
@@ -415,13 +360,6 @@ impl Owner {
         // There is nothing to be retired.
         self.image.dues.retire.retain(|departed| departed.mailbox != id || seen.contains(&*departed.base));
         Ok(())
-    }
-
-    fn is_nowhere(&self, id: MailboxId, message: &MessageView) -> bool {
-        let base = &message.base;
-        let placed =
-            self.with_flags(message.entry, |owner, flags| owner.setup.format.place(id, base, None, flags));
-        placed.is_err_and(|error| error.is_not_found())
     }
 }
 

@@ -43,8 +43,6 @@ pub(crate) struct Timers {
     retry_unix_us: Option<u64>,
     /// Greatest UID of each mailbox whose message was moved out of `new` because a client was shown it.
     shown_to: BTreeMap<MailboxId, u32>,
-    /// Mailboxes that were looked at since the start.
-    pub(crate) looked: BTreeSet<MailboxId>,
 }
 
 impl Owner {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use model::{Flag, ModSeq, SpecialUse};
 
 use super::world::*;
-use crate::door::{Append, EditFlags, Expunge, FlagEdit, Refused, Reply, Request};
+use crate::door::{Append, EditFlags, Expunge, FlagEdit, NewMessage, Refused, Reply, Request};
 use crate::owner::Owner;
 use crate::search::Query;
 use crate::tenure::Volume;

@@ -206,11 +206,11 @@ fn a_journal_shorter_than_its_witness_is_not_gone_on_with() {
 }
 
 #[test]
-fn an_account_that_cannot_be_written_can_still_be_read() {
+fn an_account_on_a_full_volume_can_still_be_read() {
     let (mut world, mut owner) = with_message(Volume::Private);
     owner.close(world.now);
     drop(owner);
-    world.sim.fail_when(ErrorKind::ReadOnly, |call| {
+    world.sim.fail_when(ErrorKind::NoSpace, |call| {
         matches!(
             call.operation,
             Operation::Create | Operation::Write | Operation::Rename | Operation::Link | Operation::CreateDir

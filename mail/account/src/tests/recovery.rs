@@ -191,3 +191,21 @@ fn a_checkpoint_comes_after_many_records_and_old_segments_go() {
     drop(owner);
     assert_eq!(picture(&world.open()), before);
 }
+
+/// I6: what configuration creates has a modseq of its own, and a change after a restart comes after it.
+#[test]
+fn a_change_after_a_restart_has_a_greater_modseq_even_if_the_clock_stands() {
+    let mut world = World::new(Volume::Private);
+    world.autocreate = vec![(name("Archive"), Some(model::SpecialUse::Archive))];
+    drop(world.open());
+    let mut owner = world.open();
+    let highest = |owner: &Owner| {
+        let snapshot = owner.snapshot();
+        let entry = snapshot.by_name(&name("INBOX")).unwrap();
+        entry.view.as_ref().unwrap().highest_modseq
+    };
+    let before = highest(&owner);
+    let request = world.append("INBOX", &["one"]);
+    world.done(&mut owner, request);
+    assert!(highest(&owner) > before);
+}

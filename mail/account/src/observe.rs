@@ -248,7 +248,10 @@ impl Owner {
             // Shown under no number here, as one of two that are the same delivery (V7).
             place.mailbox == id
         });
-        let is_on_its_way = || dues.place.values().any(|placing| placing.base == file.base);
+        let is_on_its_way = || {
+            let mut placing = dues.place.values().filter(|placing| placing.base == file.base);
+            placing.any(|placing| placing.mailbox == id || placing.from == Some(id))
+        };
         is_hidden || dues.retire.contains(&departed) || is_on_its_way()
     }
 
@@ -349,8 +352,7 @@ impl Owner {
         let format = Arc::clone(&self.setup.format);
         let again = format.list(id).map_err(|error| refused_by_disk(&error))?;
         let seen: HashSet<&str> = again.iter().map(|base| &**base).collect();
-        let mut missing: Vec<_> =
-            missing.into_iter().filter(|message| self.is_missing(message, &seen)).collect();
+        let missing: Vec<_> = missing.into_iter().filter(|message| self.is_missing(message, &seen)).collect();
         if missing.is_empty() {
             return Ok(());
         }

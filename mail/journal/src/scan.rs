@@ -115,6 +115,11 @@ fn salvage(name: SegmentName, bytes: &[u8]) -> Headless {
     found
 }
 
+/// Where nobody can write, reading is all there is: mail stays readable on a volume that turned read-only.
+fn is_read_only(error: &nfs_compat::Error) -> bool {
+    matches!(error.kind, ErrorKind::ReadOnly | ErrorKind::NotPermitted)
+}
+
 impl Loaded {
     pub(crate) fn name(&self) -> SegmentName {
         self.header.name
@@ -123,8 +128,13 @@ impl Loaded {
     /// Writes what was read over itself, and syncs: after a sync that failed, memory says of bytes that they are on
     /// disk, and a mere sync believes it (L-FS2).
     pub(crate) fn make_durable(&self, fs: &dyn Fs, directory: &Path) -> nfs_compat::Result<()> {
-        let file = fs.open_write(&directory.join(self.header.name.to_string()))?;
+        let path = directory.join(self.header.name.to_string());
+        let file = match fs.open_write(&path) {
+            Err(error) if is_read_only(&error) => return Ok(()),
+            file => file?,
+        };
         match file.write_at(&self.bytes, 0) {
+            Err(error) if is_read_only(&error) => return Ok(()),
             // A file system that writes nothing in place may be too full for it, and has kept what was synced.
             Err(error) if !error.is_full() => return Err(error),
             Ok(()) | Err(_) => {}

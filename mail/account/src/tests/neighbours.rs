@@ -131,6 +131,20 @@ fn a_message_that_is_restored_from_a_backup_or_copied_by_hand_is_a_message() {
 }
 
 #[test]
+fn a_message_that_a_script_moves_by_its_file_is_moved() {
+    let (mut world, mut owner) = with_message(Volume::Private);
+    world.done(&mut owner, Request::Create { name: name("Archive"), special_use: None });
+    look(&mut world, &mut owner);
+    let file = files(&world, "new").remove(0);
+    let root = Path::new(ROOT);
+    world.fs.rename(&root.join("new").join(&file), &root.join(format!(".Archive/cur/{file}:2,S"))).unwrap();
+    look(&mut world, &mut owner);
+    let seen = picture(&owner);
+    assert_eq!((seen.texts("INBOX"), seen.texts("Archive")), (vec![], vec![(1, "one")]));
+    assert_eq!(seen.flags("Archive", 1), ["\\Seen"]);
+}
+
+#[test]
 fn flags_are_written_into_names_for_others_to_see() {
     let (mut world, mut owner) = with_message(Volume::Private);
     set_seen(&mut world, &mut owner, 1);

@@ -113,7 +113,7 @@ fn crash_everywhere(volume: Volume, stride: usize, wrap: fn(Arc<dyn Fs>) -> Arc<
         let mut world = world_with(volume, wrap);
         world.sim.stop_after(at);
         let interrupted = run(&mut world, None);
-        world.sim.crash(at * 7919 + 4);
+        world.sim.crash(at);
         world.now = now_of(100);
         let mut owner = match world.try_open() {
             Ok(owner) => owner,

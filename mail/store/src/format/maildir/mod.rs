@@ -278,11 +278,17 @@ impl Format for Maildir {
         let target = self.mailbox(mailbox)?;
         let mut found = None;
         if let Some(from) = from.filter(|from| *from != mailbox) {
-            let source = self.mailbox(from)?;
-            let mut source = lock(&source);
-            if let Ok((path, suffix)) = self.locate(&mut source, base) {
-                source.files.remove(base);
-                found = Some((path, suffix));
+            // A mailbox that was deleted since is in the hold, as a whole.
+            match self.mailbox(from) {
+                Err(error) if !error.is_not_found() => return Err(error),
+                Err(_) => {}
+                Ok(source) => {
+                    let mut source = lock(&source);
+                    if let Ok((path, suffix)) = self.locate(&mut source, base) {
+                        source.files.remove(base);
+                        found = Some((path, suffix));
+                    }
+                }
             }
         }
         let mut target = lock(&target);

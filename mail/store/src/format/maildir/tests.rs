@@ -273,3 +273,14 @@ fn bytes_that_a_crash_left_in_another_mailbox_are_found_and_placed() {
     account.maildir.place(id(1), &base, Some(id(1)), fresh()).unwrap();
     assert_eq!(account.names("new"), [base.to_string()]);
 }
+
+#[test]
+fn bytes_moved_out_of_a_mailbox_that_is_gone_are_found_where_they_were_put() {
+    let account = account();
+    let base = account.deliver(id(2), 1, b"Subject: x\r\n\r\n");
+    account.maildir.place(id(1), &base, Some(id(2)), fresh()).unwrap();
+    account.maildir.arrange(&[(id(1), MailboxName::inbox())], NOW_S).unwrap();
+    // What was carried out before a crash is asked for again after it.
+    account.maildir.place(id(1), &base, Some(id(2)), fresh()).unwrap();
+    assert_eq!(account.names("new"), [base.to_string()]);
+}

@@ -92,7 +92,8 @@ pub fn new_message(rng: &mut StdRng, oracle: &mut Oracle, token: NewToken) -> Ve
     let line_end = if rng.random_bool(0.3) { "\n" } else { "\r\n" };
     let length = if rng.random_bool(0.1) { rng.random_range(0..6000) } else { rng.random_range(0..200) };
     let filler: String = (0..length).map(|_| char::from(rng.random_range(b' '..b'~'))).collect();
-    let text = format!("Subject: {number}{line_end}X-Random: {}{line_end}{line_end}{filler}", rng.random::<u64>());
+    let text =
+        format!("Subject: {number}{line_end}X-Random: {}{line_end}{line_end}{filler}", rng.random::<u64>());
     let octets = text.into_bytes();
     let wire = to_wire(&octets);
     let NewToken { flags, internal_date, key, mailbox, by_neighbour, asked_at_us } = token;
@@ -215,7 +216,8 @@ fn some_messages(rng: &mut StdRng, snapshot: &Snapshot) -> (MailboxId, Vec<Uid>)
     let mut uids: Vec<_> = view.iter().map(|message| message.uid).collect();
     uids.retain(|_| all || rng.random_bool(0.3));
     // Somebody else may have expunged it meanwhile.
-    uids.extend(Uid::new(rng.random_range(1..20)).filter(|uid| rng.random_bool(0.1) && !uids.contains(uid)));
+    let other = Uid::new(rng.random_range(0..view.uid_next.get()));
+    uids.extend(other.filter(|uid| rng.random_bool(0.1) && !uids.contains(uid)));
     (view.id, uids)
 }
 
@@ -226,7 +228,8 @@ fn edit(rng: &mut StdRng, snapshot: &Snapshot) -> Request {
         1 => FlagEdit::Remove,
         _ => FlagEdit::Replace,
     };
-    let highest = snapshot.by_id(mailbox).and_then(|(_, entry)| entry.view.as_ref()).map(|view| view.highest_modseq);
+    let highest =
+        snapshot.by_id(mailbox).and_then(|(_, entry)| entry.view.as_ref()).map(|view| view.highest_modseq);
     let unchanged_since = highest.filter(|_| rng.random_bool(0.1));
     Request::EditFlags(EditFlags { mailbox, uids, edit, flags: some_flags(rng), unchanged_since })
 }

@@ -67,7 +67,11 @@ impl Service {
     pub fn open_session(&self, node: u8) -> Option<SessionId> {
         match self.inner().ask(Command::SessionOpen { node: NodeId(node), replaces_older: true }) {
             Answer::Opened(session) => Some(session),
-            Answer::Done | Answer::Nothing | Answer::Granted(_) | Answer::Witnessed { .. } | Answer::Refused(_) => None,
+            Answer::Done
+            | Answer::Nothing
+            | Answer::Granted(_)
+            | Answer::Witnessed { .. }
+            | Answer::Refused(_) => None,
         }
     }
 
@@ -81,7 +85,11 @@ impl Service {
         let wanted = Wanted::These(vec![account.bucket()]);
         match self.inner().ask(Command::Grant { session, wanted }) {
             Answer::Granted(runs) => runs.first().map(|run| run.epoch),
-            Answer::Done | Answer::Nothing | Answer::Opened(_) | Answer::Witnessed { .. } | Answer::Refused(_) => None,
+            Answer::Done
+            | Answer::Nothing
+            | Answer::Opened(_)
+            | Answer::Witnessed { .. }
+            | Answer::Refused(_) => None,
         }
     }
 
@@ -112,7 +120,9 @@ impl Inner {
                 }
             },
             Answer::Refused(refusal) => Err(refusal),
-            Answer::Done | Answer::Nothing | Answer::Opened(_) | Answer::Granted(_) => Err(Refusal::NotFounded),
+            Answer::Done | Answer::Nothing | Answer::Opened(_) | Answer::Granted(_) => {
+                Err(Refusal::NotFounded)
+            }
         }
     }
 
@@ -127,7 +137,12 @@ impl Inner {
         self.lossy > 0 && self.rng.random_ratio(self.lossy.min(100), 100)
     }
 
-    fn witness(&mut self, account: AccountId, epoch: Epoch, witnessed: Witnessed) -> Result<(), WitnessError> {
+    fn witness(
+        &mut self,
+        account: AccountId,
+        epoch: Epoch,
+        witnessed: Witnessed,
+    ) -> Result<(), WitnessError> {
         self.late_ones_arrive();
         let value = Value::new(&encode(&witnessed)).ok_or(WitnessError::Unknown)?;
         let subkey = *account.as_bytes();

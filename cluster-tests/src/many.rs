@@ -9,7 +9,7 @@ use crate::Plan;
 use crate::schedule::{self, Played};
 
 /// Lines of a history that a failure shows.
-const TAIL: usize = 60;
+const TAIL: usize = 400;
 
 /// A history in which something was wrong.
 #[derive(Debug)]

@@ -17,12 +17,17 @@ use crate::world::HOME;
 pub fn act(rng: &mut StdRng, fs: &SimFs, oracle: &mut Oracle, now_us: u64) -> nfs_compat::Result<String> {
     let root = Path::new(HOME).join("Maildir");
     let mut directories = vec![root.clone()];
-    directories.extend(names(fs, &root)?.into_iter().filter(|name| is_folder(name)).map(|name| root.join(name)));
+    directories
+        .extend(names(fs, &root)?.into_iter().filter(|name| is_folder(name)).map(|name| root.join(name)));
     directories.retain(|directory| fs.exists(&directory.join("cur")).unwrap_or(false));
     if directories.is_empty() {
         return Ok("finds no Maildir".to_owned());
     }
-    let directory = if rng.random_bool(0.6) { &directories[0] } else { &directories[rng.random_range(0..directories.len())] };
+    let directory = if rng.random_bool(0.6) {
+        &directories[0]
+    } else {
+        &directories[rng.random_range(0..directories.len())]
+    };
     match rng.random_range(0..10) {
         0..5 => deliver(rng, fs, oracle, directory, now_us),
         5..9 => rename(rng, fs, oracle, directory),
@@ -57,7 +62,8 @@ fn deliver(
         asked_at_us: 0,
     };
     let octets = client::new_message(rng, oracle, token);
-    let name = format!("{}.M{:06}P{}.mx1", now_us / 1_000_000, now_us % 1_000_000, rng.random_range(1..u32::MAX));
+    let name =
+        format!("{}.M{:06}P{}.mx1", now_us / 1_000_000, now_us % 1_000_000, rng.random_range(1..u32::MAX));
     let (stage, new) = (directory.join("tmp").join(&name), directory.join("new").join(&name));
     let file = fs.create(&stage)?;
     file.write_at(&octets, 0)?;
@@ -72,7 +78,11 @@ fn deliver(
 }
 
 /// A message file, with its base.
-fn some_file(rng: &mut StdRng, fs: &SimFs, directory: &Path) -> nfs_compat::Result<Option<(PathBuf, String)>> {
+fn some_file(
+    rng: &mut StdRng,
+    fs: &SimFs,
+    directory: &Path,
+) -> nfs_compat::Result<Option<(PathBuf, String)>> {
     let mut files = Vec::new();
     for place in ["cur", "new"] {
         let place = directory.join(place);
@@ -88,7 +98,8 @@ fn some_file(rng: &mut StdRng, fs: &SimFs, directory: &Path) -> nfs_compat::Resu
 
 fn rename(rng: &mut StdRng, fs: &SimFs, oracle: &mut Oracle, directory: &Path) -> nfs_compat::Result<String> {
     let Some((path, base)) = some_file(rng, fs, directory)? else { return Ok("finds no message".to_owned()) };
-    let old = path.to_string_lossy().rsplit_once(":2,").map_or(String::new(), |(_, letters)| letters.to_owned());
+    let old =
+        path.to_string_lossy().rsplit_once(":2,").map_or(String::new(), |(_, letters)| letters.to_owned());
     let mut letters: BTreeSet<char> = old.chars().collect();
     let letter = ['F', 'R', 'S', 'S', 'T'][rng.random_range(0..5)];
     if !letters.remove(&letter) {

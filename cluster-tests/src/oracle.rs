@@ -166,7 +166,7 @@ impl Oracle {
                 for known in self.named(*from, uids) {
                     known.may_move = true;
                     // One that meets a namesake goes as a copy.
-                    known.may_go = account_of(&known.base).is_none();
+                    known.may_go |= account_of(&known.base).is_none();
                 }
             }
             Request::EditFlags(edit) => {
@@ -178,7 +178,8 @@ impl Oracle {
             Request::Create { name, .. } => self.permit_name(name),
             Request::Delete { name } => self.permit_delete(name),
             Request::Rename { from, to } => self.permit_rename(from, to),
-            Request::Subscribe { .. } | Request::Observe { .. } | Request::Settle | Request::RebuildIndex => {}
+            Request::Subscribe { .. } | Request::Observe { .. } | Request::Settle | Request::RebuildIndex => {
+            }
         }
     }
 
@@ -211,8 +212,9 @@ impl Oracle {
     fn permit_expunge(&mut self, mailbox: MailboxId, which: &Expunge) {
         let deleted = Flag::System(SystemFlag::Deleted);
         for known in self.entries.values_mut().filter(|known| !known.is_gone && known.mailbox == mailbox) {
-            let may_be_deleted =
-                known.is_wild || known.flags.contains(&deleted) || known.may_change.contains(&(deleted.clone(), true));
+            let may_be_deleted = known.is_wild
+                || known.flags.contains(&deleted)
+                || known.may_change.contains(&(deleted.clone(), true));
             let is_meant = match which {
                 Expunge::Deleted => may_be_deleted,
                 Expunge::DeletedAmong(uids) => may_be_deleted && uids.contains(&known.uid),
@@ -259,7 +261,8 @@ fn permit_edit(known: &mut Known, edit: FlagEdit, flags: &[Flag]) {
         FlagEdit::Remove => known.may_change.extend(flags.iter().map(|flag| (flag.clone(), false))),
         FlagEdit::Replace => {
             let asked = known.may_change.iter().map(|(flag, _)| flag);
-            let others: Vec<_> = known.flags.iter().chain(asked).filter(|flag| !flags.contains(flag)).cloned().collect();
+            let others: Vec<_> =
+                known.flags.iter().chain(asked).filter(|flag| !flags.contains(flag)).cloned().collect();
             known.may_change.extend(others.into_iter().map(|flag| (flag, false)));
             known.may_change.extend(flags.iter().map(|flag| (flag.clone(), true)));
         }

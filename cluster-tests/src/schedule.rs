@@ -41,7 +41,11 @@ pub fn run(seed: u64, plan: Plan) -> Played {
         sim.step();
     }
     sim.quiet();
-    let mut state = sim.state();
+    let state = &mut *sim.state();
+    if state.wrong.is_some() {
+        let files = state.world.files();
+        files.iter().for_each(|file| state.history.note(format_args!("file {file}")));
+    }
     let history = std::mem::take(&mut state.history).text().to_owned();
     Played { history, wrong: state.wrong.take() }
 }

@@ -17,6 +17,8 @@ use crate::world::{NotOpen, Opening, Process};
 
 /// Requests that one commit carries at most.
 const BATCH_MAX: usize = 4;
+/// Turns of lazy work after which bytes that a neighbour removed are no longer looked for.
+const TICKS: usize = 6;
 
 impl Sim {
     /// Opens the account. What a new owner shows settles everything that was unknown.
@@ -49,7 +51,15 @@ impl Sim {
         let snapshot = owner.snapshot();
         let epoch = process.epoch.map_or(0, model::Epoch::get);
         let (number, lsn, messages) = (process.number, snapshot.lsn, snapshot.messages);
-        self.note(format_args!("process {number} opens under epoch {epoch:x}: record {lsn}, {messages} messages"));
+        self.note(format_args!(
+            "process {number} opens under epoch {epoch:x}: record {lsn}, {messages} messages"
+        ));
+        for (name, entry) in &snapshot.mailboxes {
+            let uids = entry.view.iter().flat_map(|view| view.iter()).map(|message| message.uid.get());
+            self.note(format_args!("  {name}: UIDs {:?}", uids.collect::<Vec<_>>()));
+        }
+        let healed = process.owner.as_mut().map_or_else(Vec::new, |owner| owner.take_healed());
+        healed.iter().for_each(|healed| self.note(format_args!("  healed: {healed}")));
         if self.state().takeovers != before {
             return false;
         }
@@ -90,7 +100,9 @@ impl Sim {
         !process.gate.is_dead() && self.state().takeovers == takeovers
     }
 
-    fn look(&self, process: &Process) {
+    fn look(&self, process: &mut Process) {
+        let healed = process.owner.as_mut().map_or_else(Vec::new, |owner| owner.take_healed());
+        healed.iter().for_each(|healed| self.note(format_args!("  healed: {healed}")));
         let Some(owner) = process.owner.as_ref().filter(|owner| owner.is_sound()) else { return };
         let snapshot = owner.snapshot();
         let verdict = self.state().oracle.look(&snapshot, false);
@@ -126,7 +138,9 @@ impl Sim {
         let asked: Vec<Request> = requests.iter().map(again).collect();
         if self.state().takeovers == takeovers {
             let state = &mut *self.state();
-            asked.iter().for_each(|request| state.history.note(format_args!("  {}", told(request, &state.oracle))));
+            asked
+                .iter()
+                .for_each(|request| state.history.note(format_args!("  {}", told(request, &state.oracle))));
             state.oracle.permit(&asked, true);
         }
         let answers = owner.commit(now, requests);
@@ -168,7 +182,8 @@ impl Sim {
                 let Some(token) = state.oracle.tokens.get_mut(&message.body.content) else { continue };
                 if token.fate == Fate::NotStored && token.entries.is_empty() {
                     let number = token.number;
-                    let what = format!("message {number} was acknowledged, and the next owner has it not (J2)");
+                    let what =
+                        format!("message {number} was acknowledged, and the next owner has it not (J2)");
                     state.wrong.get_or_insert(what);
                 }
                 token.fate = Fate::Acknowledged;
@@ -233,7 +248,9 @@ impl Sim {
                 return;
             }
             if !self.open(&mut process) {
-                self.judge(Err("liveness: the account cannot be opened, and nothing is in the way".to_owned()));
+                self.judge(Err(
+                    "liveness: the account cannot be opened, and nothing is in the way".to_owned()
+                ));
                 return;
             }
             self.serve_everything(&mut process, round);
@@ -246,6 +263,11 @@ impl Sim {
 
     fn serve_everything(&self, process: &mut Process, round: u32) {
         let takeovers = self.state().takeovers;
+        for _ in 0..TICKS {
+            self.state().world.step_clock(2_000_000);
+            let now = self.state().world.now;
+            self.lazily(process, takeovers, "tick", |owner| owner.tick(now));
+        }
         let now = self.state().world.now;
         let delivery = {
             let state = &mut *self.state();
@@ -261,7 +283,6 @@ impl Sim {
             let name = told(&request, &self.state().oracle);
             self.commit_now(process, now, request, takeovers, &name);
         }
-        self.lazily(process, takeovers, "tick", |owner| owner.tick(now));
         let Some(owner) = process.owner.as_ref() else { return };
         let (reader, snapshot) = (owner.reader(), owner.snapshot());
         let verdict = bytes_equal::check(&self.state().oracle, &reader, &snapshot);
@@ -273,7 +294,9 @@ impl Sim {
             never_shown && !oracle.removed.contains(*base)
         });
         if let Some((_, base)) = missed {
-            state.wrong.get_or_insert(format!("liveness: {base} was delivered by a neighbour, and is not shown"));
+            state
+                .wrong
+                .get_or_insert(format!("liveness: {base} was delivered by a neighbour, and is not shown"));
         }
     }
 
@@ -283,7 +306,8 @@ impl Sim {
         self.commit(process, now, vec![request], takeovers);
         let refused = self.state().history.text().get(before..).is_some_and(|text| text.contains(": Err("));
         // A mailbox that is not there is an answer like any other.
-        let expected = self.state().history.text().get(before..).is_some_and(|text| text.contains("NoMailbox"));
+        let expected =
+            self.state().history.text().get(before..).is_some_and(|text| text.contains("NoMailbox"));
         if !sound(process) || (refused && !expected) {
             self.judge(Err(format!("liveness: {name} is refused, and nothing is in the way")));
         }
@@ -301,7 +325,12 @@ fn again(request: &Request) -> Request {
             };
             let Append { mailbox, create, messages, delivery } = append;
             let messages = messages.iter().map(copy).collect();
-            Request::Append(Append { mailbox: mailbox.clone(), create: *create, messages, delivery: *delivery })
+            Request::Append(Append {
+                mailbox: mailbox.clone(),
+                create: *create,
+                messages,
+                delivery: *delivery,
+            })
         }
         Request::Copy { from, uids, to } => Request::Copy { from: *from, uids: uids.clone(), to: to.clone() },
         Request::Move { from, uids, to } => Request::Move { from: *from, uids: uids.clone(), to: to.clone() },
@@ -322,7 +351,8 @@ fn again(request: &Request) -> Request {
 /// A request in the words of the history.
 fn told(request: &Request, oracle: &Oracle) -> String {
     let Request::Append(append) = request else { return format!("{request:?}") };
-    let number = |message: &NewMessage| oracle.tokens.get(&message.body.content).map_or(0, |token| token.number);
+    let number =
+        |message: &NewMessage| oracle.tokens.get(&message.body.content).map_or(0, |token| token.number);
     let numbers: Vec<_> = append.messages.iter().map(number).collect();
     format!("Append messages {numbers:?} to {}, delivery {:?}", append.mailbox, append.delivery)
 }

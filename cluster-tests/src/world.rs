@@ -117,6 +117,25 @@ impl World {
     }
 }
 
+impl World {
+    /// Every file of the volume, for whoever looks into a history that went wrong.
+    pub fn files(&self) -> Vec<String> {
+        let mut files = Vec::new();
+        let mut directories = vec![PathBuf::from(ROOT)];
+        while let Some(directory) = directories.pop() {
+            for entry in self.volume.read_dir(&directory).unwrap_or_default() {
+                let path = directory.join(entry.name);
+                match entry.kind {
+                    EntryKind::Directory => directories.push(path),
+                    EntryKind::File | EntryKind::Other => files.push(path.display().to_string()),
+                }
+            }
+        }
+        files.sort();
+        files
+    }
+}
+
 /// What opening needs of the world, so that nothing of it is held meanwhile.
 #[derive(Clone)]
 pub struct Opening {
@@ -165,7 +184,9 @@ impl Opening {
                 process.owner = Some(Box::new(owner));
                 Ok(())
             }
-            Err(error @ (OpenError::Durability(_) | OpenError::Newer(_))) => Err(NotOpen::Wrong(error.to_string())),
+            Err(error @ (OpenError::Durability(_) | OpenError::Newer(_))) => {
+                Err(NotOpen::Wrong(error.to_string()))
+            }
             Err(error @ (OpenError::Witness(_) | OpenError::Fs(_) | OpenError::NotStored(_))) => {
                 Err(NotOpen::Trouble(error.to_string()))
             }

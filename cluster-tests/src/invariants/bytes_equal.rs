@@ -19,7 +19,11 @@ pub fn check(oracle: &Oracle, reader: &Reader, snapshot: &Snapshot) -> Result<()
         let mut body = reader.open(mailbox, message).map_err(|error| failed(error.to_string()))?;
         let wire = body.read_all(OCTETS_MAX).map_err(|error| failed(error.to_string()))?;
         if wire != token.wire {
-            return Err(failed(format!("{} octets that differ from the {} sent", wire.len(), token.wire.len())));
+            return Err(failed(format!(
+                "{} octets that differ from the {} sent",
+                wire.len(),
+                token.wire.len()
+            )));
         }
     }
     Ok(())

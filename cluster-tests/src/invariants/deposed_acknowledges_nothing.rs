@@ -14,5 +14,8 @@ pub fn check(lsn: u64, answers: &[Result<Done, Refused>]) -> Result<(), String> 
         Reply::Expunged { .. } => "an expunge",
         Reply::Created { .. } | Reply::Done => "a change",
     };
-    Err(format!("deposed_acknowledges_nothing (J4): {what} counts as record {}, after record {lsn}", snapshot.lsn))
+    Err(format!(
+        "deposed_acknowledges_nothing (J4): {what} counts as record {}, after record {lsn}",
+        snapshot.lsn
+    ))
 }

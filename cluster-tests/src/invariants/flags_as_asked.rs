@@ -12,7 +12,10 @@ pub(super) fn check(oracle: &Oracle, shown: &Shown<'_>) -> Result<(), String> {
             if !known.may_change.contains(&change) {
                 let number = oracle.tokens.get(&known.content).map_or(0, |token| token.number);
                 let verb = if change.1 { "got" } else { "lost" };
-                return Err(format!("message {number} (UID {}) {verb} {flag}: nobody asked for it", message.uid));
+                return Err(format!(
+                    "message {number} (UID {}) {verb} {flag}: nobody asked for it",
+                    message.uid
+                ));
             }
         }
     }

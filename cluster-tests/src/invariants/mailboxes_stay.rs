@@ -5,7 +5,9 @@ use crate::oracle::{Oracle, Shown};
 pub(super) fn check(oracle: &Oracle, shown: &Shown<'_>) -> Result<(), String> {
     for (id, cached) in oracle.mailboxes.iter().filter(|(_, cached)| !cached.is_gone) {
         match shown.snapshot.by_id(*id) {
-            None if !cached.may_go => return Err(format!("mailbox {} is lost: nobody deleted it", cached.name)),
+            None if !cached.may_go => {
+                return Err(format!("mailbox {} is lost: nobody deleted it", cached.name));
+            }
             Some((name, _)) if *name != cached.name && !cached.may_be_called.contains(name) => {
                 return Err(format!("mailbox {} is called {name}: nobody renamed it", cached.name));
             }

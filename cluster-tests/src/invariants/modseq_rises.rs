@@ -12,7 +12,8 @@ pub(super) fn check(oracle: &Oracle, shown: &Shown<'_>) -> Result<(), String> {
         if let Some(message) = view.iter().find(|message| message.modseq > view.highest_modseq) {
             return Err(format!("{name}: UID {} has a modseq above HIGHESTMODSEQ", message.uid));
         }
-        let cached = oracle.mailboxes.get(&view.id).filter(|cached| cached.uid_validity == view.uid_validity.get());
+        let cached =
+            oracle.mailboxes.get(&view.id).filter(|cached| cached.uid_validity == view.uid_validity.get());
         if let Some(cached) = cached {
             resync(cached, view).map_err(|what| format!("{name}: {what}"))?;
         }
@@ -36,7 +37,9 @@ fn resync(cached: &Cached, view: &MailboxView) -> Result<(), String> {
     }
     let Some(vanished) = view.vanished_since(since) else { return Ok(()) };
     let vanished: BTreeSet<_> = vanished.into_iter().collect();
-    if let Some(uid) = cached.messages.keys().find(|uid| view.by_uid(**uid).is_none() && !vanished.contains(uid)) {
+    if let Some(uid) =
+        cached.messages.keys().find(|uid| view.by_uid(**uid).is_none() && !vanished.contains(uid))
+    {
         return Err(format!("UID {uid} vanished, but is not named among the vanished"));
     }
     match vanished.iter().find(|uid| view.by_uid(**uid).is_some()) {

@@ -18,7 +18,9 @@ pub fn check(oracle: &Oracle, request: &Request, done: &Done, is_last: bool) -> 
         (Request::Append(append), Reply::Appended { .. }) => {
             let contents = append.messages.iter().map(|message| message.body.content);
             let lost = contents.filter(|content| is_last && !is_stored(oracle, done, *content)).next();
-            lost.map_or(Ok(()), |content| Err(failed(format!("{content} was acknowledged, and is not there"))))
+            lost.map_or(Ok(()), |content| {
+                Err(failed(format!("{content} was acknowledged, and is not there")))
+            })
         }
         (Request::EditFlags(edit), Reply::FlagsEdited { modified }) if is_last => {
             let meant = edit.uids.iter().filter(|uid| !modified.contains(uid));
@@ -28,7 +30,9 @@ pub fn check(oracle: &Oracle, request: &Request, done: &Done, is_last: bool) -> 
             let still = uids.iter().find(|uid| shows(done, *mailbox, **uid));
             still.map_or(Ok(()), |uid| Err(failed(format!("UID {uid} was expunged, and is there"))))
         }
-        (Request::Copy { from, to, .. } | Request::Move { from, to, .. }, Reply::Copied { uids, .. }) if is_last => {
+        (Request::Copy { from, to, .. } | Request::Move { from, to, .. }, Reply::Copied { uids, .. })
+            if is_last =>
+        {
             let target = done.snapshot.by_name(to).and_then(|entry| entry.view.as_ref());
             let source = |uid| oracle.entries.values().find(move |known| is_at(known, *from, uid));
             for (old, new) in uids {
@@ -45,21 +49,29 @@ pub fn check(oracle: &Oracle, request: &Request, done: &Done, is_last: bool) -> 
         }
         (Request::Create { name, .. }, Reply::Created { mailbox }) if is_last => {
             let made = done.snapshot.by_name(name).and_then(|entry| entry.view.as_ref());
-            if made.is_some_and(|view| view.id == *mailbox) { Ok(()) } else { Err(failed(format!("{name} is missing"))) }
+            if made.is_some_and(|view| view.id == *mailbox) {
+                Ok(())
+            } else {
+                Err(failed(format!("{name} is missing")))
+            }
         }
         (Request::Delete { name }, Reply::Done) if is_last => {
             let view = done.snapshot.by_name(name).and_then(|entry| entry.view.as_ref());
             view.map_or(Ok(()), |_| Err(failed(format!("{name} was deleted, and is there"))))
         }
-        (Request::Rename { to, .. }, Reply::Done) if is_last => {
-            done.snapshot.by_name(to).map_or_else(|| Err(failed(format!("nothing is called {to}"))), |_| Ok(()))
-        }
+        (Request::Rename { to, .. }, Reply::Done) if is_last => done
+            .snapshot
+            .by_name(to)
+            .map_or_else(|| Err(failed(format!("nothing is called {to}"))), |_| Ok(())),
         _ => Ok(()),
     }
 }
 
 fn shows(done: &Done, mailbox: MailboxId, uid: model::Uid) -> bool {
-    done.snapshot.by_id(mailbox).and_then(|(_, entry)| entry.view.as_ref()).is_some_and(|view| view.by_uid(uid).is_some())
+    done.snapshot
+        .by_id(mailbox)
+        .and_then(|(_, entry)| entry.view.as_ref())
+        .is_some_and(|view| view.by_uid(uid).is_some())
 }
 
 fn is_at(known: &Known, mailbox: MailboxId, uid: model::Uid) -> bool {

@@ -4,5 +4,9 @@ use crate::oracle::{Oracle, Shown};
 
 pub(super) fn check(oracle: &Oracle, shown: &Shown<'_>) -> Result<(), String> {
     let (before, now) = (oracle.lsn, shown.snapshot.lsn);
-    if now < before { Err(format!("record {now} is the last, after record {before} was shown")) } else { Ok(()) }
+    if now < before {
+        Err(format!("record {now} is the last, after record {before} was shown"))
+    } else {
+        Ok(())
+    }
 }

@@ -9,7 +9,8 @@ pub(super) fn check(oracle: &Oracle, shown: &Shown<'_>) -> Result<(), String> {
         if let Some(last) = view.iter().next_back().filter(|last| last.uid.get() >= next) {
             return Err(format!("UIDNEXT {next} of mailbox {} is not above UID {}", view.id, last.uid));
         }
-        let cached = oracle.mailboxes.get(&view.id).filter(|cached| cached.uid_validity == view.uid_validity.get());
+        let cached =
+            oracle.mailboxes.get(&view.id).filter(|cached| cached.uid_validity == view.uid_validity.get());
         let Some(cached) = cached else { continue };
         if next < cached.uid_next {
             return Err(format!("UIDNEXT of mailbox {} fell from {} to {next}", view.id, cached.uid_next));

@@ -1,0 +1,43 @@
+//! The test of the test: bugs that are put in on purpose are found, and soon.
+
+use account::tenure::Volume;
+use cluster_tests::many::{self, Found};
+use cluster_tests::{Mutant, Plan};
+
+/// Histories within which a bug must be found.
+const SCHEDULES: u64 = 1_500;
+
+fn is_found(volume: Volume, mutant: Mutant) -> Found {
+    let found = many::many(0, SCHEDULES, Plan { volume, mutant: Some(mutant) }, 2);
+    found.into_iter().next().unwrap_or_else(|| panic!("{mutant:?} on a {volume:?} volume is not found"))
+}
+
+#[test]
+fn acknowledging_before_the_sync_is_found_and_the_failure_says_how_to_replay_it() {
+    let found = is_found(Volume::Private, Mutant::SegmentsNotSynced);
+    let seed = found.seed;
+    let replay = format!("cargo run -p cluster-tests --release -- --seed {seed} --mode private");
+    assert!(found.report.contains(&replay), "{}", found.report);
+    is_found(Volume::Shared, Mutant::SegmentsNotSynced);
+}
+
+#[test]
+fn names_that_are_not_made_durable_are_found() {
+    is_found(Volume::Private, Mutant::DirectoriesNotSynced);
+}
+
+#[test]
+fn message_bytes_that_are_not_synced_are_found() {
+    is_found(Volume::Private, Mutant::BodiesNotSynced);
+}
+
+#[test]
+fn a_witness_accepted_under_an_epoch_that_is_over_is_found() {
+    is_found(Volume::Shared, Mutant::StaleEpochAccepted);
+}
+
+#[test]
+fn a_delivery_whose_key_is_ignored_is_found() {
+    let found = is_found(Volume::Private, Mutant::KeyDropped);
+    assert!(found.what.contains("nothing_twice"), "{}", found.what);
+}

@@ -25,13 +25,17 @@ pub fn run_as(setting: Option<&str>) -> Result<Option<RunAs>> {
         return Ok(None);
     }
     let Some(setting) = setting else {
-        bail!("started as root without node.run_as: write the user whom the mail belongs to, such as run_as = \"vmail\"");
+        bail!(
+            "started as root without node.run_as: write the user whom the mail belongs to, such as run_as = \"vmail\""
+        );
     };
     let (user, group) = setting.split_once(':').map_or((setting, None), |(user, group)| (user, Some(group)));
     let user = User::from_name(user)?.with_context(|| format!("node.run_as: there is no user {user}"))?;
     let gid = match group {
         None => user.gid,
-        Some(name) => Group::from_name(name)?.with_context(|| format!("node.run_as: there is no group {name}"))?.gid,
+        Some(name) => {
+            Group::from_name(name)?.with_context(|| format!("node.run_as: there is no group {name}"))?.gid
+        }
     };
     if user.uid.is_root() {
         bail!("node.run_as must not be root");
@@ -48,6 +52,12 @@ impl RunAs {
                 .with_context(|| format!("cannot give {} to node.run_as", directory.display()))?;
         }
         Ok(())
+    }
+
+    /// Hands over a file or directory that root has just made for us.
+    pub fn give(self, path: &Path) -> Result<()> {
+        chown(path, Some(self.uid), Some(self.gid))
+            .with_context(|| format!("cannot give {} to node.run_as", path.display()))
     }
 
     /// Hands over a socket that was bound as root.

@@ -12,9 +12,10 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
-use account::{Limits, Now, Owner, Setup};
 use account::reader::Reader;
 use account::tenure::{Tenure, Volume, Witness};
+use account::verify::Verified;
+use account::{Limits, Now, Owner, Setup};
 use account::{Refused, Request, Snapshot, door::Done};
 use model::{AccountId, Epoch, MailboxName, SiteId, SpecialUse};
 use nfs_compat::Fs;
@@ -88,7 +89,6 @@ pub struct Account {
     times: Times,
 }
 
-
 /// When an open account did what, and wants to do more; microseconds since 1970.
 #[derive(Default)]
 struct Times {
@@ -104,6 +104,7 @@ struct Queue {
     waiting: Vec<(Request, Answer)>,
     /// Wants to know when the account is open.
     opening: Vec<oneshot::Sender<Result<Arc<Snapshot>, String>>>,
+    verifying: Vec<oneshot::Sender<Verified>>,
     tick: bool,
     close: Option<oneshot::Sender<()>>,
     /// In the pool's queue, or running.
@@ -202,6 +203,15 @@ impl Account {
         answer.await.unwrap_or(Err(Refused::Unknown))
     }
 
+    /// Reads every byte and compares it with journal and index. Changes wait meanwhile; readers do not.
+    pub async fn verify(&self) -> Result<Verified, String> {
+        let (sender, verified) = oneshot::channel();
+        if !self.schedule(|queue| queue.verifying.push(sender)) {
+            return Err("this node is stopping".into());
+        }
+        verified.await.map_err(|_| "the account cannot be opened; the node's log says why".into())
+    }
+
     async fn opened(&self) -> Result<Arc<Snapshot>, String> {
         if let Some(snapshot) = self.snapshot() {
             return Ok(snapshot);
@@ -253,7 +263,8 @@ impl Account {
         let format: Arc<dyn Format> = Arc::new(Maildir::new(Arc::clone(&fs), &home));
         // A cache that cannot be opened costs time, never mail.
         let cache = Cache::open(&*fs, &shared.caches.join(format!("{}.cache", self.id)));
-        let cache = cache.inspect_err(|error| tracing::warn!(user = %self.user, %error, "no field cache")).ok();
+        let cache =
+            cache.inspect_err(|error| tracing::warn!(user = %self.user, %error, "no field cache")).ok();
         let setup = Setup {
             account: self.id,
             user: self.user.clone(),
@@ -314,6 +325,7 @@ impl Account {
 struct Turn {
     waiting: Vec<(Request, Answer)>,
     opening: Vec<oneshot::Sender<Result<Arc<Snapshot>, String>>>,
+    verifying: Vec<oneshot::Sender<Verified>>,
     tick: bool,
     close: Option<oneshot::Sender<()>>,
 }
@@ -342,6 +354,7 @@ impl Account {
         Turn {
             waiting: queue.waiting.drain(..count).collect(),
             opening: std::mem::take(&mut queue.opening),
+            verifying: std::mem::take(&mut queue.verifying),
             tick: std::mem::take(&mut queue.tick),
             close: queue.close.take(),
         }
@@ -349,7 +362,7 @@ impl Account {
 
     /// Does a turn; returns the owner that is to stay.
     fn work(&self, owner: Option<Box<Owner>>, turn: Turn) -> Option<Box<Owner>> {
-        let needed = !turn.waiting.is_empty() || !turn.opening.is_empty();
+        let needed = !turn.waiting.is_empty() || !turn.opening.is_empty() || !turn.verifying.is_empty();
         let owner = match owner {
             None if needed => self.open_owner(),
             owner => Ok(owner),
@@ -365,6 +378,10 @@ impl Account {
         if let Some(open) = &mut owner {
             if !waiting.is_empty() {
                 self.commit(open, waiting);
+            }
+            for sender in turn.verifying {
+                // Whoever asked may be gone.
+                let _ = sender.send(open.verify(now()));
             }
             if turn.tick && open.is_sound() {
                 self.tick(open);
@@ -392,12 +409,17 @@ impl Account {
         owner
     }
 
-    fn tell_opening(&self, opening: Vec<oneshot::Sender<Result<Arc<Snapshot>, String>>>, reason: Option<&String>) {
+    fn tell_opening(
+        &self,
+        opening: Vec<oneshot::Sender<Result<Arc<Snapshot>, String>>>,
+        reason: Option<&String>,
+    ) {
         if let Some(reason) = reason {
             tracing::error!(user = %self.user, account = %self.id, %reason, "account cannot be opened");
         }
         for sender in opening {
-            let answer = reason.map_or_else(|| self.snapshot().ok_or_else(|| "not open".into()), |why| Err(why.clone()));
+            let answer = reason
+                .map_or_else(|| self.snapshot().ok_or_else(|| "not open".into()), |why| Err(why.clone()));
             // Whoever asked may be gone.
             let _ = sender.send(answer);
         }
@@ -454,7 +476,8 @@ impl Account {
     /// Queues itself again if more came while it ran.
     fn reschedule(&self) {
         let mut queue = lock(&self.queue);
-        let more = !queue.waiting.is_empty() || !queue.opening.is_empty() || queue.tick || queue.close.is_some();
+        let asked = !queue.waiting.is_empty() || !queue.opening.is_empty() || !queue.verifying.is_empty();
+        let more = asked || queue.tick || queue.close.is_some();
         queue.scheduled = more;
         if more && let (Some(pool), Some(this)) = (self.pool.upgrade(), self.this.upgrade()) {
             pool.queue(this);

@@ -39,7 +39,7 @@ pub(crate) async fn test(context: &Context, args: &TestArgs) -> Result<Exit, Fai
     let Some(password) = &args.password else { return Err(Failure::usage("no password was given")) };
     let services = &context.running.services;
     let facts = Facts { service: "auth-test", remote: NOWHERE, tls: true };
-    let password = Password::new(password.clone().into_bytes());
+    let password = Password::new(password.as_str());
     let checked = services.auth.login(&args.user, &password, &facts, time::now()).await;
     let record = match checked.outcome {
         Outcome::Ok(record) => record,

@@ -130,7 +130,8 @@ async fn matching(context: &Context, pattern: &str) -> Result<Vec<UserRecord>, F
 /// Opens an account.
 pub(crate) async fn open(context: &Context, record: UserRecord, many: bool) -> Result<One, Failure> {
     let opened = context.running.services.open(&record).await;
-    let account = opened.map_err(|reason| Failure::try_again(format!("{}: {reason}", record.user.as_str())))?;
+    let account =
+        opened.map_err(|reason| Failure::try_again(format!("{}: {reason}", record.user.as_str())))?;
     Ok(One { record, account, many })
 }
 

@@ -35,7 +35,8 @@ fn arguments(command: &Command, globals: &Globals, words: Vec<OsString>) -> Resu
         let password = prompt::password("Password: ")?;
         return Ok(auth::words(&args.user, password, globals.json));
     }
-    let word = |word: OsString| word.into_string().map_err(|word| Failure::usage(format!("{word:?} is not UTF-8")));
+    let word =
+        |word: OsString| word.into_string().map_err(|word| Failure::usage(format!("{word:?} is not UTF-8")));
     words.into_iter().skip(1).map(word).collect()
 }
 
@@ -109,7 +110,9 @@ fn finished(code: u8) -> Result<Exit, Failure> {
 impl From<ConnectError> for Failure {
     fn from(error: ConnectError) -> Self {
         let exit = match &error {
-            ConnectError::NoSocket(_) | ConnectError::NobodyAnswers(_) | ConnectError::Failed { .. } => Exit::TryAgain,
+            ConnectError::NoSocket(_) | ConnectError::NobodyAnswers(_) | ConnectError::Failed { .. } => {
+                Exit::TryAgain
+            }
             ConnectError::NotPermitted(_) => Exit::NotPermitted,
         };
         Self::new(exit, error.to_string())

@@ -57,8 +57,9 @@ pub(crate) fn show(args: &ShowArgs, json: bool) -> Result<Exit, Failure> {
     };
     let text = config::show(&config, args.defaults);
     if json {
-        let table: Value = toml::from_str(&text)
-            .map_err(|error| Failure::new(Exit::Software, format!("cannot read what was printed: {error}")))?;
+        let table: Value = toml::from_str(&text).map_err(|error| {
+            Failure::new(Exit::Software, format!("cannot read what was printed: {error}"))
+        })?;
         println!("{table:#}");
     } else {
         print!("{text}");

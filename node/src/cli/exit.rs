@@ -89,9 +89,10 @@ impl From<Refused> for Failure {
     fn from(refused: Refused) -> Self {
         let exit = match &refused {
             Refused::NoMailbox(_) | Refused::MailboxGone => Exit::NotFound,
-            Refused::MailboxExists(_) | Refused::Limit { .. } | Refused::OverQuota { .. } | Refused::NoSpace(_) => {
-                Exit::CannotCreate
-            }
+            Refused::MailboxExists(_)
+            | Refused::Limit { .. }
+            | Refused::OverQuota { .. }
+            | Refused::NoSpace(_) => Exit::CannotCreate,
             Refused::CannotDo { .. } => Exit::Data,
             Refused::BadName(_) => Exit::Usage,
             Refused::NotStored(_) => Exit::Disk,

@@ -15,7 +15,9 @@ use crate::time;
 
 /// Remove messages for good, whatever their flags
 #[derive(Debug, Args)]
-#[command(override_usage = "roost expunge [OPTIONS] <USER> <QUERY>...\n       roost expunge [OPTIONS] -A <QUERY>...")]
+#[command(
+    override_usage = "roost expunge [OPTIONS] <USER> <QUERY>...\n       roost expunge [OPTIONS] -A <QUERY>..."
+)]
 pub(crate) struct ExpungeArgs {
     #[command(flatten)]
     which: UserAndQuery,

@@ -125,7 +125,8 @@ impl Printer {
             Layout::Pager => self.pager(source, values)?,
             Layout::Flow => {
                 let pairs = self.fields.iter().zip(values);
-                let pairs = pairs.map(|((name, _), value)| Ok(format!("{name}={}", one_line(source, value)?)));
+                let pairs =
+                    pairs.map(|((name, _), value)| Ok(format!("{name}={}", one_line(source, value)?)));
                 let line = pairs.collect::<Result<Vec<_>, Failure>>()?.join(" ");
                 self.out.print(format!("{line}\n"))?;
             }

@@ -146,7 +146,10 @@ pub(crate) enum Value {
     Number(u64),
     List(Vec<String>),
     /// Wire octets of the message.
-    Octets { offset: u64, length: u64 },
+    Octets {
+        offset: u64,
+        length: u64,
+    },
     /// The message has nothing of the kind.
     Missing,
 }
@@ -229,7 +232,8 @@ impl Source<'_> {
                 let span = described.message.root.header;
                 let mut octets = Vec::new();
                 while (octets.len() as u64) < span.len {
-                    let more = self.read(span.offset + octets.len() as u64, span.len - octets.len() as u64)?;
+                    let more =
+                        self.read(span.offset + octets.len() as u64, span.len - octets.len() as u64)?;
                     if more.is_empty() {
                         break;
                     }

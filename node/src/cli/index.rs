@@ -31,8 +31,14 @@ pub(crate) async fn rebuild(context: &Context, args: &RebuildArgs) -> Result<Exi
         async move {
             let done = one.account.ask(Request::RebuildIndex).await?;
             let messages = done.snapshot.messages;
-            let text = one.line(&format!("rebuilt: {messages} messages in {} mailboxes", done.snapshot.mailboxes.len()));
-            Ok(Told { text, value: json!({ "messages": messages, "mailboxes": done.snapshot.mailboxes.len() }) })
+            let text = one.line(&format!(
+                "rebuilt: {messages} messages in {} mailboxes",
+                done.snapshot.mailboxes.len()
+            ));
+            Ok(Told {
+                text,
+                value: json!({ "messages": messages, "mailboxes": done.snapshot.mailboxes.len() }),
+            })
         }
         .boxed()
     })

@@ -25,6 +25,7 @@ pub(crate) async fn run(context: &Context, args: &KickArgs) -> Result<Exit, Fail
         users.insert(choose::find(context, &args.user).await?.user.as_str().to_owned());
     }
     let kicked: usize = users.iter().map(|user| live.kick(user, "ended by the operator")).sum();
-    let text = if kicked == 1 { "1 session ended\n".to_owned() } else { format!("{kicked} sessions ended\n") };
+    let text =
+        if kicked == 1 { "1 session ended\n".to_owned() } else { format!("{kicked} sessions ended\n") };
     context.say(text, json!({ "kicked": kicked })).await
 }

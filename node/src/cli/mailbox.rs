@@ -13,8 +13,17 @@ use super::exit::{Exit, Failure};
 use super::output::Context;
 use super::query::is_mailbox;
 
-const ITEMS: [&str; 9] =
-    ["messages", "recent", "uidnext", "uidvalidity", "unseen", "highestmodseq", "vsize", "guid", "firstsaved"];
+const ITEMS: [&str; 9] = [
+    "messages",
+    "recent",
+    "uidnext",
+    "uidvalidity",
+    "unseen",
+    "highestmodseq",
+    "vsize",
+    "guid",
+    "firstsaved",
+];
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum MailboxCommand {
@@ -142,7 +151,8 @@ fn status_of(one: &One, patterns: &[String], items: &[String]) -> Result<Told, F
     let snapshot = one.snapshot()?;
     for pattern in patterns.iter().filter(|pattern| !pattern.contains(['*', '%', '?'])) {
         let named = MailboxName::new(pattern).ok();
-        let known = named.as_ref().and_then(|name| snapshot.by_name(name)).is_some_and(|entry| entry.view.is_some());
+        let known =
+            named.as_ref().and_then(|name| snapshot.by_name(name)).is_some_and(|entry| entry.view.is_some());
         if !known {
             return Err(Failure::no_mailbox(pattern));
         }
@@ -150,7 +160,8 @@ fn status_of(one: &One, patterns: &[String], items: &[String]) -> Result<Told, F
     let (mut text, mut value) = (String::new(), Map::new());
     for (name, entry) in snapshot.mailboxes.iter().filter(|(name, _)| is_wanted(patterns, name)) {
         let Some(view) = &entry.view else { continue };
-        let values: Map<String, Value> = items.iter().map(|item| (item.clone(), item_of(view, item))).collect();
+        let values: Map<String, Value> =
+            items.iter().map(|item| (item.clone(), item_of(view, item))).collect();
         let plain = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
         let pairs: Vec<_> = items.iter().map(|item| format!("{item}={}", plain(&values[item]))).collect();
         text.push_str(&one.line(&format!("{name} {}", pairs.join(" "))));
@@ -172,7 +183,9 @@ fn item_of(view: &MailboxView, item: &str) -> Value {
         "highestmodseq" => json!(view.highest_modseq.0),
         "vsize" => json!(view.size_bytes),
         "guid" => json!(view.id.to_string()),
-        "firstsaved" => view.iter().map(|message| message.save_date).min().map_or(json!("never"), |first| json!(first)),
+        "firstsaved" => {
+            view.iter().map(|message| message.save_date).min().map_or(json!("never"), |first| json!(first))
+        }
         _ => Value::Null,
     }
 }

@@ -46,7 +46,8 @@ fn page(command: &Command, name: &str, directory: &Path) -> Result<Exit, Failure
     let cannot = |error: nfs_compat::Error| Failure::new(Exit::CannotCreate, error.to_string());
     let published = nfs_compat::publish::publish(&DiskFs::new(), directory, &format!("{name}.1"), &text);
     published.map_err(cannot)?;
-    for inner in command.get_subcommands().filter(|inner| inner.get_name() != "help" && !inner.is_hide_set()) {
+    for inner in command.get_subcommands().filter(|inner| inner.get_name() != "help" && !inner.is_hide_set())
+    {
         page(inner, &format!("{name}-{}", inner.get_name()), directory)?;
     }
     Ok(Exit::Ok)

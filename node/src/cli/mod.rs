@@ -54,7 +54,8 @@ use clap::{Args, CommandFactory, Parser, Subcommand};
 
 use crate::demo;
 use exit::{Exit, Failure};
-pub(crate) use output::Context;
+pub(crate) use output::{Context, Output};
+pub(crate) use when::rfc5322;
 
 /// Read where neither `--config` nor `--socket` says otherwise.
 const CONFIG_DEFAULT: &str = "/etc/roost/roost.toml";
@@ -90,7 +91,8 @@ pub(crate) struct Globals {
 impl Globals {
     /// The configuration file to read.
     pub(crate) fn config_file(&self) -> PathBuf {
-        let from_environment = || std::env::var_os(CONFIG_VARIABLE).filter(|file| !file.is_empty()).map(PathBuf::from);
+        let from_environment =
+            || std::env::var_os(CONFIG_VARIABLE).filter(|file| !file.is_empty()).map(PathBuf::from);
         self.config.clone().or_else(from_environment).unwrap_or_else(|| CONFIG_DEFAULT.into())
     }
 }

@@ -51,7 +51,13 @@ impl Output {
         self.print(format!("{value:#}\n")).await
     }
 
-    pub(crate) async fn progress(&self, done: u64, total: u64, unit: &str, label: &str) -> Result<(), Failure> {
+    pub(crate) async fn progress(
+        &self,
+        done: u64,
+        total: u64,
+        unit: &str,
+        label: &str,
+    ) -> Result<(), Failure> {
         let progress = Progress { done, total: Some(total), unit: unit.to_owned(), label: label.to_owned() };
         Ok(self.0.progress(progress).await?)
     }
@@ -71,10 +77,6 @@ pub(crate) struct Blocking {
 impl Blocking {
     pub(crate) fn print(&self, text: impl Into<Bytes>) -> Result<(), Failure> {
         self.runtime.block_on(self.out.print(text))
-    }
-
-    pub(crate) fn progress(&self, done: u64, total: u64, unit: &str, label: &str) -> Result<(), Failure> {
-        self.runtime.block_on(self.out.progress(done, total, unit, label))
     }
 
     pub(crate) fn warn(&self, failure: &Failure) -> Result<(), Failure> {

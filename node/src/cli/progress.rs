@@ -71,7 +71,8 @@ mod tests {
 
     #[test]
     fn a_bar_fills_with_what_is_done() {
-        let progress = Progress { done: 15, total: Some(30), unit: "messages".into(), label: "verify".into() };
+        let progress =
+            Progress { done: 15, total: Some(30), unit: "messages".into(), label: "verify".into() };
         assert_eq!(bar(&progress), "[###############---------------]  50% verify: 15 of 30 messages");
         let unknown = Progress { total: None, ..progress };
         assert_eq!(bar(&unknown), "verify: 15 messages");

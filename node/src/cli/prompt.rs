@@ -34,7 +34,8 @@ struct Hidden {
 
 impl Hidden {
     fn begin() -> Result<Self, Failure> {
-        let failed = |error: nix::Error| Failure::usage(format!("the terminal cannot hide a password: {error}"));
+        let failed =
+            |error: nix::Error| Failure::usage(format!("the terminal cannot hide a password: {error}"));
         let before = tcgetattr(std::io::stdin()).map_err(failed)?;
         let mut silent = before.clone();
         silent.local_flags.remove(LocalFlags::ECHO);

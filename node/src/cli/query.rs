@@ -48,7 +48,12 @@ impl Typed {
     }
 
     /// The same about one mailbox; `Query::None` where nothing in it can be meant.
-    pub(crate) fn query(&self, name: &MailboxName, view: &MailboxView, now_unix_s: i64) -> Result<Query, Failure> {
+    pub(crate) fn query(
+        &self,
+        name: &MailboxName,
+        view: &MailboxView,
+        now_unix_s: i64,
+    ) -> Result<Query, Failure> {
         let recent = Uid::new(view.recent.load(std::sync::atomic::Ordering::Acquire).saturating_add(1));
         let last = Uid::new(u32::MAX);
         let criteria = Criteria { view, recent: recent.zip(last).into_iter().collect(), now_unix_s };
@@ -153,7 +158,11 @@ impl Parser {
             }
             keys.push(self.key(depth + 1)?);
         }
-        if keys.is_empty() { Err(Failure::usage("the QUERY has nothing between ( and )")) } else { Ok(all_of(keys)) }
+        if keys.is_empty() {
+            Err(Failure::usage("the QUERY has nothing between ( and )"))
+        } else {
+            Ok(all_of(keys))
+        }
     }
 
     /// A key that IMAP has, in IMAP's words: texts as literals, so that whatever was typed is what is looked for.
@@ -170,8 +179,10 @@ impl Parser {
             line.extend_from_slice(text.as_bytes());
         }
         match upper {
-            "EMAILID" | "KEYWORD" | "LARGER" | "MODSEQ" | "OLDER" | "SMALLER" | "THREADID" | "UID" | "UNKEYWORD"
-            | "YOUNGER" => line.extend_from_slice(format!(" {}", self.argument(name)?).as_bytes()),
+            "EMAILID" | "KEYWORD" | "LARGER" | "MODSEQ" | "OLDER" | "SMALLER" | "THREADID" | "UID"
+            | "UNKEYWORD" | "YOUNGER" => {
+                line.extend_from_slice(format!(" {}", self.argument(name)?).as_bytes())
+            }
             "SENTBEFORE" | "SENTON" | "SENTSINCE" => {
                 let typed = self.argument(name)?;
                 let day = when::day(&typed).ok_or_else(|| not_a_day(name, &typed))?;
@@ -179,7 +190,9 @@ impl Parser {
             }
             _ => {}
         }
-        imap(&line).map(|key| Typed::Key(Box::new(key))).map_err(|error| Failure::usage(format!("QUERY: {error}")))
+        imap(&line)
+            .map(|key| Typed::Key(Box::new(key)))
+            .map_err(|error| Failure::usage(format!("QUERY: {error}")))
     }
 
     /// The next word, as it is.
@@ -200,7 +213,9 @@ impl Parser {
 
 fn not_a_day(key: &str, typed: &str) -> Failure {
     let key = key.to_ascii_uppercase();
-    Failure::usage(format!("{key}: {typed:?} is no day; write 2026-02-01 or 1-Feb-2026 (or, but for SENT..., 30d)"))
+    Failure::usage(format!(
+        "{key}: {typed:?} is no day; write 2026-02-01 or 1-Feb-2026 (or, but for SENT..., 30d)"
+    ))
 }
 
 fn during(from: Query, before: Query) -> Typed {
@@ -231,7 +246,9 @@ fn pieces(word: &str) -> Result<Vec<Word>, Failure> {
                         Some('"') => break,
                         Some('\\') => text.extend(characters.next()),
                         Some(character) => text.push(character),
-                        None => return Err(Failure::usage(format!("QUERY: a quote does not end in {word:?}"))),
+                        None => {
+                            return Err(Failure::usage(format!("QUERY: a quote does not end in {word:?}")));
+                        }
                     }
                 }
                 pieces.push(Word::Piece(text));
@@ -302,7 +319,10 @@ mod tests {
             Typed::Not(Box::new(key(SearchKey::From(b"ada".to_vec())))),
         ]);
         assert_eq!(parse(&["OR (SEEN) MAILBOX \"a b\" NOT FROM ada"]).unwrap(), expected);
-        assert_eq!(parse(&["or", "(", "seen", ")", "mailbox", "a b", "not", "from", "ada"]).unwrap(), expected);
+        assert_eq!(
+            parse(&["or", "(", "seen", ")", "mailbox", "a b", "not", "from", "ada"]).unwrap(),
+            expected
+        );
     }
 
     #[test]

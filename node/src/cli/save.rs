@@ -46,11 +46,13 @@ async fn receive(context: &mut Context) -> Result<Spooled, Failure> {
     let mut incoming = context.running.services.spool.begin();
     loop {
         let next = context.input.next().await;
-        let Some(octets) = next.map_err(|error| Failure::try_again(format!("nothing was saved: {error}")))? else {
+        let Some(octets) = next.map_err(|error| Failure::try_again(format!("nothing was saved: {error}")))?
+        else {
             break;
         };
         if incoming.size().saturating_add(octets.len() as u64) > limit {
-            let message = format!("the message is larger than limits.message_size, {limit} bytes: nothing was saved");
+            let message =
+                format!("the message is larger than limits.message_size, {limit} bytes: nothing was saved");
             return Err(Failure::new(Exit::CannotCreate, message));
         }
         incoming = tokio::task::spawn_blocking(move || -> Result<Incoming, Failure> {

@@ -12,7 +12,9 @@ use crate::time;
 
 /// Find messages: prints the GUID of the mailbox and the UID of each
 #[derive(Debug, Args)]
-#[command(override_usage = "roost search [OPTIONS] <USER> <QUERY>...\n       roost search [OPTIONS] -A <QUERY>...")]
+#[command(
+    override_usage = "roost search [OPTIONS] <USER> <QUERY>...\n       roost search [OPTIONS] -A <QUERY>..."
+)]
 pub(crate) struct SearchArgs {
     #[command(flatten)]
     which: UserAndQuery,

@@ -38,7 +38,9 @@ pub(crate) async fn show(context: &Context, args: &ShowArgs) -> Result<Exit, Fai
             Some(_) | None => runs.push((uid, uid)),
         }
     }
-    let run = |(first, last): &(u32, u32)| if first == last { first.to_string() } else { format!("{first}:{last}") };
+    let run = |(first, last): &(u32, u32)| {
+        if first == last { first.to_string() } else { format!("{first}:{last}") }
+    };
     let uids = runs.iter().map(run).collect::<Vec<_>>().join(",");
     let text = format!(
         "mailbox {name}\nid {}\nuidvalidity {}\nuidnext {}\nhighestmodseq {}\nmessages {}\nuids {uids}\n",

@@ -70,6 +70,17 @@ impl AdminSocket {
         Ok(Self { listener: Some(listener), name: Name { path: path.to_owned(), identity } })
     }
 
+    /// Takes a socket that was bound before, by a process that has given up root since. To be called on the runtime.
+    pub fn bound(listener: std::os::unix::net::UnixListener, mode: u32) -> io::Result<Self> {
+        let address = listener.local_addr()?;
+        let path = address.as_pathname().ok_or_else(|| io::Error::from(io::ErrorKind::InvalidInput))?.to_owned();
+        fs::set_permissions(&path, Permissions::from_mode(mode))?;
+        let identity = identity(&path)?;
+        listener.set_nonblocking(true)?;
+        let listener = UnixListener::from_std(listener)?;
+        Ok(Self { listener: Some(listener), name: Name { path, identity } })
+    }
+
     pub fn path(&self) -> &Path {
         &self.name.path
     }

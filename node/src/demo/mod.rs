@@ -1,0 +1,203 @@
+//! `roost demo`: the product running on loopback, as real processes, with two users and mail flowing.
+//!
+//! Invariants
+//! - No node outlives the demo, however it ends: each holds the other end of a pipe, and stops when that closes.
+//! - A directory that the demo made without being asked is gone afterwards, unless it is to be kept.
+//! - With `--json`, standard output is the content of demo.json, once mail has been delivered and read back.
+
+mod layout;
+mod mail;
+mod node;
+mod ports;
+
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+use nfs_compat::{DiskFs, Fs};
+use serde::Serialize;
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::cli::exit::{Exit, Failure};
+use layout::Layout;
+use node::Node;
+
+/// Run the product on loopback: real processes, two users, a few messages in by LMTP and out by IMAP and POP3
+///
+/// Stays up until Ctrl-C, which stops everything. DIR/demo.json has the addresses, the users and their passwords.
+#[derive(Debug, Args)]
+pub(crate) struct DemoArgs {
+    /// Where everything goes: empty, missing, or of an earlier demo; stays afterwards
+    #[arg(long, value_name = "DIR")]
+    dir: Option<PathBuf>,
+    /// Keep the directory afterwards
+    #[arg(long)]
+    keep: bool,
+}
+
+/// The content of demo.json.
+#[derive(Clone, Debug, Serialize)]
+struct Demo {
+    sites: Vec<Site>,
+    accounts: Vec<Account>,
+}
+
+#[derive(Clone, Debug, Serialize)]
+struct Site {
+    name: &'static str,
+    nodes: Vec<node::Addresses>,
+}
+
+#[derive(Clone, Debug, Serialize)]
+struct Account {
+    user: String,
+    password: String,
+}
+
+pub(crate) fn run(args: &DemoArgs, json: bool) -> Result<Exit, Failure> {
+    let directory = Directory::prepare(args)?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let outcome = runtime.block_on(demo(&directory, json));
+    drop(runtime);
+    outcome
+}
+
+async fn demo(directory: &Directory, json: bool) -> Result<Exit, Failure> {
+    let mut stop = Stop::listen()?;
+    let mut layout = Layout::write(&directory.path)?;
+    let mut node = Node::start(&mut layout)?;
+    let shown = tokio::select! {
+        shown = show(&layout, &mut node, directory, json) => shown,
+        () = stop.wait() => Ok(()),
+    };
+    let ended = match shown {
+        Err(failure) => Err(failure),
+        Ok(()) => tokio::select! {
+            () = stop.wait() => Ok(Exit::Ok),
+            failure = node.ended() => Err(failure),
+        },
+    };
+    if !json {
+        println!("\nStopping.");
+    }
+    node.stop().await;
+    ended
+}
+
+/// Waits until the node serves, delivers, reads back, and says where everything is.
+async fn show(layout: &Layout, node: &mut Node, directory: &Directory, json: bool) -> Result<(), Failure> {
+    if !json {
+        println!("Starting one node of site a. More nodes, and site b, come with later versions.");
+    }
+    node.wait_until_ready().await?;
+    let lines = mail::show(&node.addresses, &layout.accounts).await?;
+    let sites = vec![Site { name: "a", nodes: vec![node.addresses.clone()] }];
+    let demo = Demo { sites, accounts: layout.accounts.clone() };
+    let text = serde_json::to_string_pretty(&demo);
+    let text = text.map_err(|error| Failure::new(Exit::Software, error.to_string()))?;
+    let published =
+        nfs_compat::publish::publish(&DiskFs::new(), &directory.path, "demo.json", text.as_bytes());
+    published.map_err(cannot_create)?;
+    if json {
+        println!("{text}");
+    } else {
+        lines.iter().for_each(|line| println!("{line}"));
+        println!("{}", addresses(&demo, directory));
+    }
+    Ok(())
+}
+
+fn addresses(demo: &Demo, directory: &Directory) -> String {
+    let mut text = String::new();
+    for (site, node) in demo.sites.iter().flat_map(|site| site.nodes.iter().map(move |node| (site, node))) {
+        let node::Addresses { id, pid, imap, imaps, pop3, lmtp, admin_http, config, .. } = node;
+        text.push_str(&format!(
+            "\nSite {}, node {id}, process {pid}\n  IMAP   {imap} (STARTTLS), {imaps} (TLS)\n  POP3   {pop3} (STLS)\n  \
+             LMTP   {lmtp}\n  HTTP   http://{admin_http}/ (status, /metrics)\n  commands such as: roost --config \
+             {config} who\n",
+            site.name
+        ));
+    }
+    text.push_str("\nUsers\n");
+    for Account { user, password } in &demo.accounts {
+        text.push_str(&format!("  {user}  password {password}\n"));
+    }
+    let path = directory.path.display();
+    text.push_str(&format!(
+        "\nThe TLS certificate is self-made: clients must be told to accept it.\n\
+         Everything is in {path}; {path}/demo.json has these addresses.\nRunning until Ctrl-C."
+    ));
+    text
+}
+
+/// Ctrl-C, or a service manager's SIGTERM.
+struct Stop {
+    interrupt: tokio::signal::unix::Signal,
+    terminate: tokio::signal::unix::Signal,
+}
+
+impl Stop {
+    fn listen() -> Result<Self, Failure> {
+        Ok(Self { interrupt: signal(SignalKind::interrupt())?, terminate: signal(SignalKind::terminate())? })
+    }
+
+    async fn wait(&mut self) {
+        tokio::select! {
+            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
+        }
+    }
+}
+
+/// Where everything goes.
+struct Directory {
+    path: PathBuf,
+    /// It goes when the demo does.
+    temporary: bool,
+}
+
+impl Directory {
+    fn prepare(args: &DemoArgs) -> Result<Self, Failure> {
+        let fs = DiskFs::new();
+        let Some(directory) = &args.dir else {
+            let name = format!("roost-demo-{}-{:04x}", std::process::id(), rand::random::<u16>());
+            let path = std::env::temp_dir().join(name);
+            fs.create_dir(&path).map_err(cannot_create)?;
+            return Ok(Self { path, temporary: !args.keep });
+        };
+        fs.create_dir_all(directory).map_err(cannot_create)?;
+        let path = std::path::absolute(directory)?;
+        let empty = fs.read_dir(&path).map_err(cannot_create)?.is_empty();
+        if !empty && !fs.exists(&path.join("demo.json")).map_err(cannot_create)? {
+            let message =
+                format!("{} is neither empty nor of an earlier demo: name another --dir", path.display());
+            return Err(Failure::new(Exit::CannotCreate, message));
+        }
+        Ok(Self { path, temporary: false })
+    }
+}
+
+impl Drop for Directory {
+    fn drop(&mut self) {
+        if self.temporary
+            && let Err(error) = remove_tree(&DiskFs::new(), &self.path)
+        {
+            eprintln!("roost: {} stays: {error}", self.path.display());
+        }
+    }
+}
+
+/// Removes a tree. It was made by us, so it is as deep as we made it.
+fn remove_tree(fs: &dyn Fs, directory: &Path) -> nfs_compat::Result<()> {
+    for entry in fs.read_dir(directory)? {
+        let path = directory.join(&entry.name);
+        match entry.kind {
+            nfs_compat::EntryKind::Directory => remove_tree(fs, &path)?,
+            nfs_compat::EntryKind::File | nfs_compat::EntryKind::Other => fs.unlink(&path)?,
+        }
+    }
+    fs.remove_dir(directory)
+}
+
+fn cannot_create(error: nfs_compat::Error) -> Failure {
+    Failure::new(Exit::CannotCreate, error.to_string())
+}

@@ -65,22 +65,23 @@ async fn demo(directory: &Directory, json: bool) -> Result<Exit, Failure> {
     let mut stop = Stop::listen()?;
     let mut layout = Layout::write(&directory.path)?;
     let mut node = Node::start(&mut layout)?;
-    let shown = tokio::select! {
-        shown = show(&layout, &mut node, directory, json) => shown,
-        () = stop.wait() => Ok(()),
-    };
-    let ended = match shown {
-        Err(failure) => Err(failure),
-        Ok(()) => tokio::select! {
-            () = stop.wait() => Ok(Exit::Ok),
-            failure = node.ended() => Err(failure),
-        },
+    let ended = tokio::select! {
+        failure = stay_up(&layout, &mut node, directory, json) => Err(failure),
+        () = stop.wait() => Ok(Exit::Ok),
     };
     if !json {
         println!("\nStopping.");
     }
     node.stop().await;
     ended
+}
+
+/// Returns only when something failed.
+async fn stay_up(layout: &Layout, node: &mut Node, directory: &Directory, json: bool) -> Failure {
+    match show(layout, node, directory, json).await {
+        Err(failure) => failure,
+        Ok(()) => node.ended().await,
+    }
 }
 
 /// Waits until the node serves, delivers, reads back, and says where everything is.

@@ -7,7 +7,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde::Serialize;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::process::{Child, Command};
+use tokio::process::{Child, ChildStdin, Command};
 
 use super::layout::Layout;
 use super::mail::connect;
@@ -38,6 +38,8 @@ pub(super) struct Addresses {
 
 pub(super) struct Node {
     child: Child,
+    /// Closes when this process ends, however it does; then the node stops. Waiting for a child would close it.
+    _lifeline: Option<ChildStdin>,
     log: std::path::PathBuf,
     pub(super) addresses: Addresses,
 }
@@ -46,10 +48,9 @@ impl Node {
     pub(super) fn start(layout: &mut Layout) -> Result<Self, Failure> {
         let log = log_file(&layout.log)?;
         layout.release_ports();
-        let child = Command::new(std::env::current_exe()?)
+        let mut child = Command::new(std::env::current_exe()?)
             .args(["serve", "--until-stdin-ends", "--config"])
             .arg(&layout.config)
-            // The other end closes when this process ends, however it does; then the node stops.
             .stdin(Stdio::piped())
             .stdout(Stdio::null())
             .stderr(log)
@@ -66,7 +67,7 @@ impl Node {
             admin_http: layout.admin_http.to_string(),
             peer: layout.peer.to_string(),
         };
-        Ok(Self { child, log: layout.log.clone(), addresses })
+        Ok(Self { _lifeline: child.stdin.take(), child, log: layout.log.clone(), addresses })
     }
 
     pub(super) async fn wait_until_ready(&mut self) -> Result<(), Failure> {

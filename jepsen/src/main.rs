@@ -2,6 +2,7 @@
 
 use clap::{Parser, Subcommand, ValueEnum};
 use jepsen::server::{Kind, Setup};
+use jepsen::workload::garbage::{self, Verdict};
 use jepsen::workload::{kill, load};
 
 /// Run strangers against a mail server and check what it promised
@@ -42,6 +43,12 @@ enum Workload {
         #[arg(long, default_value_t = 50)]
         busy: usize,
     },
+    /// Send what no server should be sent, and damage what it keeps
+    Garbage {
+        /// Run this case alone
+        #[arg(long)]
+        case: Option<String>,
+    },
 }
 
 fn main() -> anyhow::Result<()> {
@@ -59,6 +66,23 @@ fn main() -> anyhow::Result<()> {
             let report = load::run(&load::Options { setup: Setup::of(kind), idle, busy, seconds })?;
             println!("{report:#?}");
         }
+        Workload::Garbage { case } => garbage(kind, case.as_deref())?,
     }
+    Ok(())
+}
+
+fn garbage(kind: Kind, only: Option<&str>) -> anyhow::Result<()> {
+    let mut failed = 0;
+    for case in garbage::CASES.iter().filter(|case| only.is_none_or(|only| only == case.name)) {
+        match garbage::run(case, Setup::of(kind)) {
+            Ok(Verdict::Passed) => println!("{}: passed", case.name),
+            Ok(Verdict::Skipped(why)) => println!("SKIPPED: {}: {why}", case.name),
+            Err(error) => {
+                failed += 1;
+                println!("{}: FAILED: {error:?}", case.name);
+            }
+        }
+    }
+    anyhow::ensure!(failed == 0, "{failed} cases failed");
     Ok(())
 }

@@ -2,13 +2,14 @@
 
 use std::ffi::OsStr;
 use std::io::{Read as _, Write as _};
+use std::os::unix::process::CommandExt as _;
 use std::path::PathBuf;
 use std::process::{Command, ExitStatus, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 
-use crate::server::{Kind, Server, Setup};
+use crate::server::{Kind, Server, Setup, unprivileged};
 use crate::wait;
 
 /// Where a program is, if it is here.
@@ -93,6 +94,15 @@ pub fn run_with(command: &mut Command, input: &[u8], patience: Duration) -> anyh
         bail!("{command:?} took longer than {patience:?}; it said: {}", String::from_utf8_lossy(&stderr));
     };
     Ok(Ran { status, stdout, stderr })
+}
+
+/// A command for a program that refuses to be root: the user that servers run as, when we are root.
+pub fn unprivileged_command(program: &str) -> anyhow::Result<Command> {
+    let mut command = Command::new(find(program).with_context(|| format!("no {program}"))?);
+    if let Some(owner) = unprivileged()? {
+        command.uid(owner.uid.as_raw()).gid(owner.gid.as_raw());
+    }
+    Ok(command)
 }
 
 /// Runs a program and demands success.

@@ -27,6 +27,7 @@ use crate::client::pop3::Pop3;
 use crate::client::{Failure, Result};
 use crate::wait;
 
+pub use ports::one as free_port;
 pub use roost::binary as roost_binary;
 
 const START_PATIENCE: Duration = Duration::from_secs(60);

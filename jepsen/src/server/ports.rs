@@ -23,7 +23,7 @@ pub(super) fn free() -> anyhow::Result<Ports> {
 }
 
 /// One free port by itself, for a program that a test starts.
-pub(crate) fn one(dice: &mut Dice) -> anyhow::Result<SocketAddr> {
+pub fn one(dice: &mut Dice) -> anyhow::Result<SocketAddr> {
     let mut tries = (0..TRIES_MAX).filter_map(|_| {
         let port = u16::try_from(dice.between(LOWEST, HIGHEST)).ok()?;
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));

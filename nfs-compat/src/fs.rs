@@ -12,7 +12,7 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-use crate::Result;
+use crate::{ErrorKind, Result};
 
 /// A filesystem. Blocking; shared between threads.
 pub trait Fs: Send + Sync + 'static {
@@ -68,21 +68,24 @@ pub trait Fs: Send + Sync + 'static {
         Ok(bytes)
     }
 
-    /// Creates a directory and those above it that are missing, and makes their names durable.
+    /// Creates a directory and those above it that are missing, and makes their names durable: the name of one that is
+    /// there, too, for whoever made it may have been stopped before its sync.
     fn create_dir_all(&self, path: &Path) -> Result<()> {
-        if self.exists(path)? {
-            return Ok(());
+        let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+        if !self.exists(path)? {
+            if let Some(parent) = parent {
+                self.create_dir_all(parent)?;
+            }
+            match self.create_dir(path) {
+                Err(error) if !error.is_exists() => return Err(error),
+                Ok(()) | Err(_) => {}
+            }
         }
-        if let Some(parent) = path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
-            self.create_dir_all(parent)?;
+        match parent.map_or(Ok(()), |parent| self.sync_dir(parent)) {
+            // A directory that is not ours to open was made by whoever owns it.
+            Err(error) if error.kind == ErrorKind::NotPermitted => Ok(()),
+            synced => synced,
         }
-        match self.create_dir(path) {
-            Err(error) if !error.is_exists() => return Err(error),
-            _ => {}
-        }
-        path.parent()
-            .filter(|parent| !parent.as_os_str().is_empty())
-            .map_or(Ok(()), |parent| self.sync_dir(parent))
     }
 }
 

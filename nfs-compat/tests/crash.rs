@@ -285,3 +285,16 @@ fn a_publication_that_fails_leaves_what_was_there_and_nothing_beside_it() {
         assert_eq!(fs.read_dir(path("/")).unwrap().len(), 1);
     }
 }
+
+#[test]
+fn a_directory_whose_maker_was_stopped_before_its_sync_is_durable_once_it_was_asked_for_again() {
+    for seed in 0..30 {
+        let fs = SimFs::new(seed);
+        let path = Path::new("/a/b");
+        fs.fail(Operation::SyncDir, 2, ErrorKind::Failed);
+        assert!(fs.create_dir_all(path).is_err());
+        fs.create_dir_all(path).unwrap();
+        fs.crash(seed);
+        assert!(fs.exists(path).unwrap(), "seed {seed}");
+    }
+}

@@ -41,7 +41,9 @@ impl Hold {
 
     fn slot(&self, now_unix_s: i64) -> Result<PathBuf> {
         let slot = self.directory.join(format!("{:012}", now_unix_s.max(0) / SLOT_S));
-        self.fs.create_dir_all(&slot)?;
+        if !self.fs.exists(&slot)? {
+            self.fs.create_dir_all(&slot)?;
+        }
         Ok(slot)
     }
 

@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
 
-use crate::{licences, packages, tidy};
+use crate::{licences, packages, readme, tidy};
 
 /// Tests that want a tool fail without it if this is set to `require`, and skip loudly otherwise.
 pub(crate) const REQUIRE: &str = "ROOST_TESTS";
@@ -22,6 +22,7 @@ pub(crate) fn run(root: &Path) -> Result<()> {
     steps.cargo("build the server", &["build", "--release", "--package", "roost"])?;
     steps.cargo("build the tests", &["test", "--workspace", "--no-run"])?;
     steps.tests()?;
+    steps.step("readme", || readme::run(root))?;
     steps.summary();
     Ok(())
 }

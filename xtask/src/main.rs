@@ -1,10 +1,11 @@
-//! Our own tools, in our own language: `cargo xtask ci | tidy | licences`.
+//! Our own tools, in our own language: `cargo xtask ci | tidy | licences | readme | packages`.
 //!
 //! `ci` is everything that must pass, here and on the build machine alike.
 
 mod ci;
 mod licences;
 mod packages;
+mod readme;
 mod tidy;
 
 use std::path::{Path, PathBuf};
@@ -15,6 +16,7 @@ const USAGE: &str = "usage: cargo xtask COMMAND
   ci         Everything that must pass: fmt, tidy, licences, clippy, docs, tests, real clients
   tidy       Sizes of files and functions, headers, words that must not be committed
   licences   Each dependency's licence against the list of permissive ones
+  readme     Type what README.md tells a stranger to type
   packages   Install the Debian packages that the tests use (as root)
 ";
 
@@ -25,6 +27,7 @@ fn main() -> ExitCode {
         "ci" => ci::run(&root),
         "tidy" => tidy::run(&root),
         "licences" => licences::run(&root),
+        "readme" => readme::run(&root),
         "packages" => packages::install(&root),
         _ => {
             eprint!("{USAGE}");

@@ -98,7 +98,14 @@ pub fn message(seed: u64, number: u64) -> Message {
 fn of_kind(kind: Kind, number: u64, dice: &mut Dice) -> Vec<u8> {
     match kind {
         Kind::Plain => joined(&head(number, dice, ""), &text(dice)),
-        Kind::Html => joined(&head(number, dice, "MIME-Version: 1.0\r\nContent-Type: text/html; charset=utf-8\r\nContent-Transfer-Encoding: quoted-printable\r\n"), b"<p>caf=C3=A9 =\r\nun</p>\r\n"),
+        Kind::Html => joined(
+            &head(
+                number,
+                dice,
+                "MIME-Version: 1.0\r\nContent-Type: text/html; charset=utf-8\r\nContent-Transfer-Encoding: quoted-printable\r\n",
+            ),
+            b"<p>caf=C3=A9 =\r\nun</p>\r\n",
+        ),
         Kind::Attachment => attachment(number, dice),
         Kind::Nested => nested(number, dice),
         Kind::Forwarded => forwarded(number, dice),
@@ -110,7 +117,10 @@ fn of_kind(kind: Kind, number: u64, dice: &mut Dice) -> Vec<u8> {
             bytes
         }
         Kind::NoBody => head(number, dice, ""),
-        Kind::NoHeader => joined(b"", &[&b"only a body, "[..], number.to_string().as_bytes(), b"\r\n", &text(dice)].concat()),
+        Kind::NoHeader => joined(
+            b"",
+            &[&b"only a body, "[..], number.to_string().as_bytes(), b"\r\n", &text(dice)].concat(),
+        ),
         Kind::LongHeader => long_header(number, dice),
         Kind::LongBodyLine => {
             let line = "x y ".repeat(500 + dice.index(4000));
@@ -119,7 +129,8 @@ fn of_kind(kind: Kind, number: u64, dice: &mut Dice) -> Vec<u8> {
         Kind::OddCharset => odd_charset(number, dice),
         Kind::Dots => joined(&head(number, dice, ""), b".\r\n..\r\n. \r\n...and more\r\n.\r\n\r\n.\r\n"),
         Kind::ManyRecipients => {
-            let to: Vec<String> = (0..100).map(|each| format!("\"R {each}, the\" <r{each}@example.net>")).collect();
+            let to: Vec<String> =
+                (0..100).map(|each| format!("\"R {each}, the\" <r{each}@example.net>")).collect();
             joined(&head(number, dice, &format!("Cc: {}\r\n", to.join(",\r\n\t"))), &text(dice))
         }
         // One field, and nothing in the body: the least that RFC 5322 parsers call a message.
@@ -184,7 +195,8 @@ fn nested(number: u64, dice: &mut Dice) -> Vec<u8> {
     let depth = dice.between(2, 12);
     let mut inner = [&b"Content-Type: text/plain; format=flowed\r\n\r\n"[..], &text(dice)].concat();
     for level in 0..depth {
-        let kind = dice.pick(&["mixed", "alternative", "related", "digest", "signed"]).copied().unwrap_or("mixed");
+        let kind =
+            dice.pick(&["mixed", "alternative", "related", "digest", "signed"]).copied().unwrap_or("mixed");
         let mut outer = format!("Content-Type: multipart/{kind}; boundary=b{level}\r\n\r\n").into_bytes();
         for part in [&inner[..], b"\r\nno header here\r\n"] {
             outer.extend_from_slice(format!("--b{level}\r\n").as_bytes());
@@ -204,7 +216,8 @@ fn forwarded(number: u64, dice: &mut Dice) -> Vec<u8> {
 }
 
 fn eight_bit(number: u64, dice: &mut Dice) -> Vec<u8> {
-    let more = "MIME-Version: 1.0\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Transfer-Encoding: 8bit\r\n";
+    let more =
+        "MIME-Version: 1.0\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Transfer-Encoding: 8bit\r\n";
     let mut body = "Grüße aus München, 日本語, \u{1F4EC}\r\n".as_bytes().to_vec();
     // Any octet may come: mail is bytes. Not NUL, CR and LF.
     body.extend(dice.bytes(300).into_iter().filter(|byte| !matches!(byte, 0 | b'\r' | b'\n')));
@@ -229,7 +242,8 @@ fn broken_mime(number: u64, dice: &mut Dice) -> Vec<u8> {
 }
 
 fn long_header(number: u64, dice: &mut Dice) -> Vec<u8> {
-    let references: Vec<String> = (0..dice.between(50, 400)).map(|each| format!("<{each}@ref.example>")).collect();
+    let references: Vec<String> =
+        (0..dice.between(50, 400)).map(|each| format!("<{each}@ref.example>")).collect();
     let folded = references.join("\r\n ");
     let unfolded = "v".repeat(1000 + dice.index(9000));
     joined(&head(number, dice, &format!("References: {folded}\r\nX-Long: {unfolded}\r\n")), &text(dice))

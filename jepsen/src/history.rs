@@ -56,16 +56,39 @@ pub struct MailboxView {
 #[serde(rename_all = "kebab-case", tag = "f")]
 pub enum Op {
     /// By LMTP or APPEND. A delivery tried again is the same operation once more.
-    Add { token: String, mailbox: String, placed: Option<Place> },
-    Move { token: String, from: String, to: String, placed: Option<Place> },
-    Expunge { token: String, mailbox: String },
-    Flag { token: String, flag: String, set: bool },
+    Add {
+        token: String,
+        mailbox: String,
+        placed: Option<Place>,
+    },
+    Move {
+        token: String,
+        from: String,
+        to: String,
+        placed: Option<Place>,
+    },
+    Expunge {
+        token: String,
+        mailbox: String,
+    },
+    Flag {
+        token: String,
+        flag: String,
+        set: bool,
+    },
     /// A reader at work among others saw this UID stand for this message.
-    Met { token: String, place: Place },
+    Met {
+        token: String,
+        place: Place,
+    },
     /// Every mailbox of the account by IMAP, with nobody else at work.
-    Read { mailboxes: Vec<MailboxView> },
+    Read {
+        mailboxes: Vec<MailboxView>,
+    },
     /// INBOX by POP3, with nobody else at work: unique ids and the tokens they stand for.
-    Popped { messages: Vec<(String, String)> },
+    Popped {
+        messages: Vec<(String, String)>,
+    },
     /// `kill -9`.
     Kill,
 }
@@ -139,7 +162,10 @@ pub fn to_edn(history: &[Entry]) -> serde_json::Result<String> {
         for (kind, at) in [("invoke", entry.begun_us), (outcome, entry.told_us)] {
             let time_ns = at.saturating_mul(1000);
             let process = entry.client;
-            lines.push((at, format!("{{:type :{kind}, :process {process}, :time {time_ns}, :f :{f}, :value {shown}}}\n")));
+            lines.push((
+                at,
+                format!("{{:type :{kind}, :process {process}, :time {time_ns}, :f :{f}, :value {shown}}}\n"),
+            ));
         }
     }
     lines.sort_by_key(|(at, _)| *at);

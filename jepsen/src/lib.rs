@@ -12,7 +12,10 @@
 //! The same clients and tests run against Dovecot (`JEPSEN_SERVER=dovecot`): what they demand of us, they were seen to
 //! accept from a server that has served for twenty years.
 
-#![expect(clippy::disallowed_methods, reason = "strangers live outside the walls: own sockets, files and clock")]
+#![expect(
+    clippy::disallowed_methods,
+    reason = "strangers live outside the walls: own sockets, files and clock"
+)]
 
 pub mod checker;
 pub mod client;

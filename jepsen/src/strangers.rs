@@ -60,7 +60,11 @@ impl Ran {
 
 /// Runs a program to its end; an error when it takes longer than `patience`.
 pub fn run<S: AsRef<OsStr>>(program: &str, arguments: &[S], patience: Duration) -> anyhow::Result<Ran> {
-    run_with(Command::new(find(program).with_context(|| format!("no {program}"))?).args(arguments), b"", patience)
+    run_with(
+        Command::new(find(program).with_context(|| format!("no {program}"))?).args(arguments),
+        b"",
+        patience,
+    )
 }
 
 /// The same for a command made elsewhere, which reads `input`.
@@ -138,7 +142,8 @@ pub fn is_below_trace(stored: &[u8], sent: &[u8]) -> bool {
     let ended = text.is_empty() || text.ends_with('\n');
     let mut lines = text.lines();
     let first = lines.next().is_none_or(|line| TRACE.iter().any(|name| line.starts_with(name)));
-    let fields = |line: &str| line.starts_with([' ', '\t']) || TRACE.iter().any(|name| line.starts_with(name));
+    let fields =
+        |line: &str| line.starts_with([' ', '\t']) || TRACE.iter().any(|name| line.starts_with(name));
     ended && first && lines.all(fields)
 }
 
@@ -148,7 +153,10 @@ mod tests {
 
     #[test]
     fn trace_fields_are_told_from_changes() {
-        assert!(is_below_trace(b"Return-Path: <a>\r\nReceived: x\r\n\tid y\r\nS: t\r\n\r\nb", b"S: t\r\n\r\nb"));
+        assert!(is_below_trace(
+            b"Return-Path: <a>\r\nReceived: x\r\n\tid y\r\nS: t\r\n\r\nb",
+            b"S: t\r\n\r\nb"
+        ));
         assert!(is_below_trace(b"S: t\r\n\r\nb", b"S: t\r\n\r\nb"));
         assert!(!is_below_trace(b"Subject: x\r\nS: t\r\n\r\nb", b"S: t\r\n\r\nb"));
         assert!(!is_below_trace(b"S: t\r\n\r\nb\r\n", b"S: t\r\n\r\nb"));

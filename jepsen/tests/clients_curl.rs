@@ -1,5 +1,10 @@
 //! curl over IMAP and POP3.
 
+#![expect(
+    clippy::disallowed_methods,
+    reason = "strangers live outside the walls: own sockets, files and clock"
+)]
+
 use std::fs;
 use std::time::Duration;
 
@@ -60,7 +65,8 @@ fn curl_appends_searches_and_lists() -> anyhow::Result<()> {
     curl(&[&base, "-X", "CREATE Curl"])?;
     let listed = String::from_utf8_lossy(&curl(&[&base])?).into_owned();
     assert!(listed.contains("INBOX") && listed.contains("Curl"), "{listed}");
-    let found = String::from_utf8_lossy(&curl(&[&format!("{base}/INBOX?SUBJECT%20%22Sample%2016%22")])?).into_owned();
+    let found =
+        String::from_utf8_lossy(&curl(&[&format!("{base}/INBOX?SUBJECT%20%22Sample%2016%22")])?).into_owned();
     assert_eq!(found.trim(), "* SEARCH 17");
     Ok(())
 }

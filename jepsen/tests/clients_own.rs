@@ -33,7 +33,10 @@ fn what_is_appended_comes_back_byte_for_byte() -> anyhow::Result<()> {
     let mut pop3 = server.pop3(0)?;
     for (message, number) in messages.iter().zip(1..) {
         let kind = message.kind;
-        assert!(pop3.retr(number)? == message.with_final_newline(), "POP3 message {number}, {kind:?}, has changed");
+        assert!(
+            pop3.retr(number)? == message.with_final_newline(),
+            "POP3 message {number}, {kind:?}, has changed"
+        );
     }
     pop3.quit()?;
     Ok(())
@@ -67,7 +70,12 @@ fn what_is_delivered_comes_back_byte_for_byte() -> anyhow::Result<()> {
             let chunked = chunking && message.number % 2 == 1;
             let sent = if chunked { message.bytes.clone() } else { message.with_final_newline() };
             let stored = fetched.body().unwrap_or_default();
-            assert!(is_below_trace(stored, &sent), "message {}, {:?}, has changed", message.number, message.kind);
+            assert!(
+                is_below_trace(stored, &sent),
+                "message {}, {:?}, has changed",
+                message.number,
+                message.kind
+            );
         }
     }
     Ok(())

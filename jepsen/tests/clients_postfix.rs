@@ -1,5 +1,10 @@
 //! Postfix, an instance of its own, that delivers by LMTP: `virtual_transport = lmtp:inet:...`.
 
+#![expect(
+    clippy::disallowed_methods,
+    reason = "strangers live outside the walls: own sockets, files and clock"
+)]
+
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -42,7 +47,8 @@ impl Postfix {
         fs::write(config.join("master.cf"), master_cf(smtp.port()))?;
         let postfix = Self { config, smtp };
         postfix.run("postfix", &["start"], b"")?;
-        wait::until(PATIENCE, || Lmtp::connect_smtp(smtp, PATIENCE).ok()).context("Postfix does not answer")?;
+        wait::until(PATIENCE, || Lmtp::connect_smtp(smtp, PATIENCE).ok())
+            .context("Postfix does not answer")?;
         Ok(postfix)
     }
 
@@ -115,7 +121,9 @@ fn both(test: &str) -> anyhow::Result<Option<(Server, Postfix)>> {
         skip(test, "Postfix is started by root only");
         return Ok(None);
     }
-    let Some(server) = server_for(test, &["postfix", "sendmail"], Setup::from_environment())? else { return Ok(None) };
+    let Some(server) = server_for(test, &["postfix", "sendmail"], Setup::from_environment())? else {
+        return Ok(None);
+    };
     let postfix = Postfix::start(&server)?;
     Ok(Some((server, postfix)))
 }
@@ -133,7 +141,9 @@ fn wait_for(server: &Server, account: usize, count: u64, postfix: &Postfix) -> a
 
 #[test]
 fn postfix_delivers_2000_varied_messages_as_it_has_them() -> anyhow::Result<()> {
-    let Some((server, postfix)) = both("postfix_delivers_2000_varied_messages_as_it_has_them")? else { return Ok(()) };
+    let Some((server, postfix)) = both("postfix_delivers_2000_varied_messages_as_it_has_them")? else {
+        return Ok(());
+    };
     // Postfix puts an empty line before a body without header, and mends some others: those kinds stay at home.
     let kinds = corpus::messages(51, COUNT * 2).into_iter().filter(|one| one.kind.survives_mailers());
     let messages: Vec<corpus::Message> = kinds.take(usize::try_from(COUNT)?).collect();
@@ -153,12 +163,20 @@ fn postfix_delivers_2000_varied_messages_as_it_has_them() -> anyhow::Result<()> 
         let text = String::from_utf8_lossy(bytes).into_owned();
         text.lines().find(|line| line.starts_with("Subject: ")).map(str::to_owned)
     };
-    let came: std::collections::BTreeMap<_, _> =
-        fetched.iter().map(|one| (key(one.body().unwrap_or_default()), one.body().unwrap_or_default())).collect();
+    let came: std::collections::BTreeMap<_, _> = fetched
+        .iter()
+        .map(|one| (key(one.body().unwrap_or_default()), one.body().unwrap_or_default()))
+        .collect();
     assert_eq!(came.len(), messages.len(), "some came twice");
     for message in &messages {
-        let stored = came.get(&key(&message.bytes)).with_context(|| format!("no message {}", message.number))?;
-        assert!(is_below_trace(stored, &message.bytes), "message {}, {:?}, has changed", message.number, message.kind);
+        let stored =
+            came.get(&key(&message.bytes)).with_context(|| format!("no message {}", message.number))?;
+        assert!(
+            is_below_trace(stored, &message.bytes),
+            "message {}, {:?}, has changed",
+            message.number,
+            message.kind
+        );
     }
     Ok(())
 }
@@ -170,7 +188,8 @@ fn postfix_sendmail_reaches_every_recipient_once_and_bounces_nobody() -> anyhow:
     let text = b"From: root@example.net\nTo: list@example.org\nSubject: by sendmail\nDate: Mon, 1 Jan 2024 10:00:00 +0000\n\
                  Message-ID: <sm@example.net>\n\n.leading dot\nlast line\n";
     let to = [user(0), user(1), user(2)];
-    let words: Vec<&str> = ["-i", "-f", "root@example.net"].into_iter().chain(to.iter().map(String::as_str)).collect();
+    let words: Vec<&str> =
+        ["-i", "-f", "root@example.net"].into_iter().chain(to.iter().map(String::as_str)).collect();
     postfix.run("sendmail", &words, text)?;
     for account in 0..3 {
         wait_for(&server, account, 1, &postfix)?;

@@ -1,5 +1,10 @@
 //! swaks, as an LMTP sender.
 
+#![expect(
+    clippy::disallowed_methods,
+    reason = "strangers live outside the walls: own sockets, files and clock"
+)]
+
 use std::fs;
 use std::time::Duration;
 
@@ -28,7 +33,8 @@ fn swaks_delivers_by_lmtp_as_it_is() -> anyhow::Result<()> {
         fs::write(&path, &wire)?;
         let data = format!("@{}", path.display());
         let words = ["--protocol", "LMTP", "--server", &address, "--from", "s@example.net", "--to", &both];
-        let said = run_ok("swaks", &[&words[..], &["--no-data-fixup", "--data", &data]].concat(), PATIENCE)?.said();
+        let said =
+            run_ok("swaks", &[&words[..], &["--no-data-fixup", "--data", &data]].concat(), PATIENCE)?.said();
         // One answer a recipient (RFC 2033 §4.2).
         let dot = said.find(" -> .").or_else(|| said.find("\n.\n")).unwrap_or(0);
         let answers = said.get(dot..).unwrap_or_default().matches("<-  250").count();
@@ -42,7 +48,13 @@ fn swaks_delivers_by_lmtp_as_it_is() -> anyhow::Result<()> {
         for (message, one) in messages.iter().zip(&fetched) {
             let stored = one.body().unwrap_or_default();
             let same = is_below_trace(stored, &message.with_final_newline());
-            assert!(same, "message {}, {:?}: {}", message.number, message.kind, String::from_utf8_lossy(stored));
+            assert!(
+                same,
+                "message {}, {:?}: {}",
+                message.number,
+                message.kind,
+                String::from_utf8_lossy(stored)
+            );
         }
     }
     Ok(())
@@ -53,7 +65,16 @@ fn swaks_is_told_that_a_user_does_not_exist() -> anyhow::Result<()> {
     let test = "swaks_is_told_that_a_user_does_not_exist";
     let Some(server) = server_for(test, &["swaks"], Setup::from_environment())? else { return Ok(()) };
     let address = server.ports().lmtp.to_string();
-    let words = ["--protocol", "LMTP", "--server", &address, "--from", "s@example.net", "--to", "nobody-here@example.org"];
+    let words = [
+        "--protocol",
+        "LMTP",
+        "--server",
+        &address,
+        "--from",
+        "s@example.net",
+        "--to",
+        "nobody-here@example.org",
+    ];
     let ran = run("swaks", &words, PATIENCE)?;
     assert!(!ran.status.success());
     assert!(ran.said().contains("<** 550"), "{}", ran.said());

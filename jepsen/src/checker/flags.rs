@@ -39,7 +39,10 @@ pub fn check(account: usize, entries: &[&Entry]) -> Vec<Violation> {
                 for ((token, flag), made) in &mut changes {
                     let set = seen.get(token).is_some_and(|seen| seen.flags.contains(*flag));
                     if !may_be(set, made) {
-                        let what = format!("{token}: {flag} is {} against {made:?}", if set { "set" } else { "unset" });
+                        let what = format!(
+                            "{token}: {flag} is {} against {made:?}",
+                            if set { "set" } else { "unset" }
+                        );
                         violations.push(Violation { rule: "flags", account, what });
                     }
                     // Read with nobody at work: from here on this is its value.
@@ -64,7 +67,9 @@ pub fn check(account: usize, entries: &[&Entry]) -> Vec<Violation> {
 
 fn may_be(set: bool, changes: &[Change]) -> bool {
     let undone = |change: &Change| {
-        changes.iter().any(|other| other.certain && other.set != change.set && other.begun_us > change.over_us)
+        changes
+            .iter()
+            .any(|other| other.certain && other.set != change.set && other.begun_us > change.over_us)
     };
     let never_set = !set && !changes.iter().any(|change| change.certain && change.set);
     never_set || changes.iter().any(|change| change.set == set && !undone(change))

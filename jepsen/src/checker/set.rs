@@ -37,14 +37,17 @@ pub fn check(account: usize, entries: &[&Entry]) -> Vec<Violation> {
                     State::In(_) | State::Gone => state.clone(),
                 });
             }
-            Op::Move { token, from, to, .. } => step(&mut possible, token, entry.outcome, |state| match state {
-                State::In(mailbox) if mailbox == from => State::In(to.clone()),
-                State::NotYet | State::In(_) | State::Gone => state.clone(),
-            }),
+            Op::Move { token, from, to, .. } => {
+                step(&mut possible, token, entry.outcome, |state| match state {
+                    State::In(mailbox) if mailbox == from => State::In(to.clone()),
+                    State::NotYet | State::In(_) | State::Gone => state.clone(),
+                })
+            }
             Op::Expunge { token, .. } => step(&mut possible, token, entry.outcome, |_| State::Gone),
             Op::Read { mailboxes } if entry.outcome == Outcome::Ok => {
                 violations.extend(read(&mut possible, mailboxes));
-                let inbox = mailboxes.iter().filter(|view| view.mailbox == "INBOX").flat_map(|view| &view.messages);
+                let inbox =
+                    mailboxes.iter().filter(|view| view.mailbox == "INBOX").flat_map(|view| &view.messages);
                 last_read = Some(inbox.map(|seen| seen.token.clone()).collect());
             }
             Op::Popped { messages } if entry.outcome == Outcome::Ok => {
@@ -74,7 +77,10 @@ fn read(possible: &mut Possible, mailboxes: &[MailboxView]) -> Vec<String> {
         for seen in &view.messages {
             found.entry(&seen.token).or_default().push(&view.mailbox);
             if !seen.intact {
-                wrong.push(format!("{} in {}, UID {}, is not as it was sent", seen.token, view.mailbox, seen.uid));
+                wrong.push(format!(
+                    "{} in {}, UID {}, is not as it was sent",
+                    seen.token, view.mailbox, seen.uid
+                ));
             }
         }
     }
@@ -160,7 +166,10 @@ mod tests {
         ];
         assert_eq!(violations(retried), none);
         let archived = read(&[mailbox("INBOX", 9, &[]), mailbox("Archive", 9, &[(1, "a")])]);
-        assert_eq!(violations(vec![(Outcome::Ok, add("a")), (Outcome::Ok, moved("a", "Archive")), archived]), none);
+        assert_eq!(
+            violations(vec![(Outcome::Ok, add("a")), (Outcome::Ok, moved("a", "Archive")), archived]),
+            none
+        );
     }
 
     #[test]

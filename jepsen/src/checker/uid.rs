@@ -48,7 +48,8 @@ impl<'a> Known<'a> {
             }
             for seen in &view.messages {
                 if seen.uid >= view.uidnext {
-                    self.wrong.push(format!("{}: UID {} with UIDNEXT {}", view.mailbox, seen.uid, view.uidnext));
+                    self.wrong
+                        .push(format!("{}: UID {} with UIDNEXT {}", view.mailbox, seen.uid, view.uidnext));
                 }
                 let (mailbox, uidvalidity) = (view.mailbox.clone(), view.uidvalidity);
                 self.named(Place { mailbox, uidvalidity, uid: seen.uid }, &seen.token);
@@ -64,19 +65,24 @@ impl<'a> Known<'a> {
     fn compare(&mut self, before: &MailboxView, now: &MailboxView) {
         let name = &now.mailbox;
         if before.uidvalidity != now.uidvalidity {
-            self.wrong.push(format!("{name}: UIDVALIDITY was {} and is {}", before.uidvalidity, now.uidvalidity));
+            self.wrong
+                .push(format!("{name}: UIDVALIDITY was {} and is {}", before.uidvalidity, now.uidvalidity));
             return;
         }
         if now.uidnext < before.uidnext {
             self.wrong.push(format!("{name}: UIDNEXT fell from {} to {}", before.uidnext, now.uidnext));
         }
         if now.modseq < before.modseq {
-            self.wrong.push(format!("{name}: HIGHESTMODSEQ fell from {:?} to {:?}", before.modseq, now.modseq));
+            self.wrong
+                .push(format!("{name}: HIGHESTMODSEQ fell from {:?} to {:?}", before.modseq, now.modseq));
         }
         let old: BTreeSet<u32> = before.messages.iter().map(|seen| seen.uid).collect();
         for seen in now.messages.iter().filter(|seen| !old.contains(&seen.uid) && seen.uid < before.uidnext) {
             let (uid, token) = (seen.uid, &seen.token);
-            self.wrong.push(format!("{name}: {token} came as UID {uid}, below UIDNEXT {} told before", before.uidnext));
+            self.wrong.push(format!(
+                "{name}: {token} came as UID {uid}, below UIDNEXT {} told before",
+                before.uidnext
+            ));
         }
     }
 
@@ -117,7 +123,8 @@ mod tests {
     #[test]
     fn a_uid_that_names_two_messages_is_caught() {
         assert_eq!(violations(vec![met(1, "a"), met(1, "b")]), 1);
-        let placed = Op::Add { token: "a".to_owned(), mailbox: "INBOX".to_owned(), placed: Some(place("INBOX", 1)) };
+        let placed =
+            Op::Add { token: "a".to_owned(), mailbox: "INBOX".to_owned(), placed: Some(place("INBOX", 1)) };
         // Given away by a crash: acknowledged to one, then given to the next.
         assert_eq!(violations(vec![(Outcome::Ok, placed), read(&[mailbox("INBOX", 2, &[(1, "b")])])]), 1);
     }
@@ -142,12 +149,19 @@ mod tests {
 
     #[test]
     fn a_mailbox_that_vanishes_is_caught() {
-        assert_eq!(violations(vec![read(&[mailbox("INBOX", 9, &[]), mailbox("A", 1, &[])]), read(&[mailbox("INBOX", 9, &[])])]), 1);
+        assert_eq!(
+            violations(vec![
+                read(&[mailbox("INBOX", 9, &[]), mailbox("A", 1, &[])]),
+                read(&[mailbox("INBOX", 9, &[])])
+            ]),
+            1
+        );
     }
 
     #[test]
     fn a_pop3_id_that_names_two_messages_is_caught() {
-        let popped = |token: &str| (Outcome::Ok, Op::Popped { messages: vec![("1".to_owned(), token.to_owned())] });
+        let popped =
+            |token: &str| (Outcome::Ok, Op::Popped { messages: vec![("1".to_owned(), token.to_owned())] });
         assert_eq!(violations(vec![popped("a"), popped("b")]), 1);
     }
 }

@@ -21,10 +21,10 @@ impl Reply {
 
     /// The words of a response code of this name, wherever it came.
     fn code(&self, name: &str) -> Option<Vec<&str>> {
-        let told = self.untagged.iter().filter_map(|one| {
+        let mut told = self.untagged.iter().filter_map(|one| {
             if let Untagged::Status(status) = one { status.code_words(name) } else { None }
         });
-        self.status.code_words(name).or_else(|| told.last())
+        self.status.code_words(name).or_else(|| told.next_back())
     }
 
     fn code_number(&self, name: &str) -> Option<u64> {
@@ -160,10 +160,11 @@ impl Imap {
 
     pub fn select(&mut self, mailbox: &str) -> Result<Selected> {
         let reply = self.command(&format!("SELECT {}", quoted(mailbox)))?;
-        let exists = reply.untagged.iter().filter_map(|one| {
-            if let Untagged::Exists(exists) = one { Some(*exists) } else { None }
-        });
-        let exists = exists.last().ok_or_else(|| Failure::Broken("SELECT without EXISTS".to_owned()))?;
+        let mut exists = reply
+            .untagged
+            .iter()
+            .filter_map(|one| if let Untagged::Exists(exists) = one { Some(*exists) } else { None });
+        let exists = exists.next_back().ok_or_else(|| Failure::Broken("SELECT without EXISTS".to_owned()))?;
         let number = |name: &str| reply.code_number(name).and_then(|number| u32::try_from(number).ok());
         let missing = |name: &str| Failure::Broken(format!("SELECT without {name}"));
         Ok(Selected {
@@ -209,7 +210,9 @@ impl Imap {
             let attributes = values.first().and_then(Value::list).unwrap_or_default();
             !attributes.iter().filter_map(Value::atom).any(|one| one.eq_ignore_ascii_case("\\Noselect"))
         });
-        Ok(named.filter_map(|values| Some(String::from_utf8_lossy(values.get(2)?.bytes()?).into_owned())).collect())
+        Ok(named
+            .filter_map(|values| Some(String::from_utf8_lossy(values.get(2)?.bytes()?).into_owned()))
+            .collect())
     }
 
     /// Begins IDLE (RFC 2177); the tag is what `idle_end` wants back.

@@ -122,7 +122,8 @@ pub fn untagged(bytes: &[u8]) -> Result<Untagged> {
         (Some(number), Some("EXPUNGE")) => Ok(Untagged::Expunge(number)),
         (Some(number), Some("FETCH")) => {
             let list = values.get(2).and_then(Value::list);
-            let list = list.ok_or_else(|| Failure::Broken(format!("FETCH without a list: {}", shown(bytes))))?;
+            let list =
+                list.ok_or_else(|| Failure::Broken(format!("FETCH without a list: {}", shown(bytes))))?;
             Ok(Untagged::Fetch(Fetched { number, items: pairs(list, bytes)? }))
         }
         (_, _) => Ok(Untagged::Other(values)),
@@ -271,7 +272,9 @@ mod tests {
 
     #[test]
     fn what_is_not_in_the_protocol_is_broken() {
-        for bytes in [&b"LIST (\\HasNoChildren"[..], b"1 FETCH (UID)", b"LIST () \"a", b"1 FETCH (A {9}\r\nx)"] {
+        for bytes in
+            [&b"LIST (\\HasNoChildren"[..], b"1 FETCH (UID)", b"LIST () \"a", b"1 FETCH (A {9}\r\nx)"]
+        {
             assert!(matches!(untagged(bytes), Err(Failure::Broken(_))), "{}", shown(bytes));
         }
     }

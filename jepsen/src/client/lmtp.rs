@@ -121,7 +121,7 @@ impl Lmtp {
             Failure::Lost(why) => Failure::Lost(why.clone()),
             Failure::Broken(why) => Failure::Broken(why.clone()),
         };
-        accepted.into_iter().map(|one| one.and_then(|()| verdict.as_ref().map(|()| ()).map_err(again))).collect()
+        accepted.into_iter().map(|one| one.and_then(|()| verdict.as_ref().copied().map_err(again))).collect()
     }
 
     pub fn quit(mut self) -> Result<()> {

@@ -39,7 +39,11 @@ impl Pop3 {
         if let Some(rest) = line.strip_prefix(b"+OK") {
             return Ok(String::from_utf8_lossy(rest).trim().to_owned());
         }
-        if line.starts_with(b"-ERR") { Err(Failure::Refused(shown(&line))) } else { Err(Failure::Broken(shown(&line))) }
+        if line.starts_with(b"-ERR") {
+            Err(Failure::Refused(shown(&line)))
+        } else {
+            Err(Failure::Broken(shown(&line)))
+        }
     }
 
     /// The lines of a multi-line answer, dots unstuffed.
@@ -62,7 +66,8 @@ impl Pop3 {
         let told = self.command("STAT")?;
         let mut words = told.split(' ');
         let mut number = || words.next().and_then(|word| word.parse::<u64>().ok());
-        let both = number().zip(number()).and_then(|(count, bytes)| Some((u32::try_from(count).ok()?, bytes)));
+        let both =
+            number().zip(number()).and_then(|(count, bytes)| Some((u32::try_from(count).ok()?, bytes)));
         both.ok_or_else(|| Failure::Broken(told.clone()))
     }
 

@@ -159,7 +159,9 @@ impl Server {
             server.configure()?;
             match server.restart() {
                 Ok(()) => break,
-                Err(error) if attempt == PORT_ATTEMPTS || !server.log().contains("in use") => return Err(error),
+                Err(error) if attempt == PORT_ATTEMPTS || !server.log().contains("in use") => {
+                    return Err(error);
+                }
                 Err(_) => server.ports = ports::free()?,
             }
         }
@@ -346,8 +348,9 @@ impl Server {
 
     /// One line a user, in the syntax that Dovecot and Roost share.
     fn write_users(&self) -> anyhow::Result<PathBuf> {
-        let lines: String =
-            (0..self.setup.users).map(|each| format!("{}:{{PLAIN}}{}::::::\n", user(each), password(each))).collect();
+        let lines: String = (0..self.setup.users)
+            .map(|each| format!("{}:{{PLAIN}}{}::::::\n", user(each), password(each)))
+            .collect();
         self.write("users", &lines)
     }
 }
@@ -365,10 +368,8 @@ fn signal(child: &Child, signal: Signal) {
     if let Ok(group) = i32::try_from(child.id()) {
         let target = Pid::from_raw(group);
         // SIGTERM is for the server alone: it tells its own children.
-        let _gone = match signal {
-            Signal::SIGTERM => nix::sys::signal::kill(target, signal),
-            _ => killpg(target, signal),
-        };
+        let alone = signal == Signal::SIGTERM;
+        let _gone = if alone { nix::sys::signal::kill(target, signal) } else { killpg(target, signal) };
     }
 }
 

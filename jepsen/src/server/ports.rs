@@ -19,7 +19,14 @@ pub(super) fn free() -> anyhow::Result<Ports> {
     let asked = u64::from(ASKED.fetch_add(1, Ordering::Relaxed));
     let mut dice = Dice::part(u64::from(std::process::id()), asked);
     let mut next = || one(&mut dice);
-    Ok(Ports { imap: next()?, pop3: next()?, lmtp: next()?, imaps: next()?, admin_http: next()?, peer: next()? })
+    Ok(Ports {
+        imap: next()?,
+        pop3: next()?,
+        lmtp: next()?,
+        imaps: next()?,
+        admin_http: next()?,
+        peer: next()?,
+    })
 }
 
 /// One free port by itself, for a program that a test starts.

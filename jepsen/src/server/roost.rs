@@ -20,9 +20,11 @@ pub fn binary() -> anyhow::Result<PathBuf> {
     let ours = std::env::current_exe()?;
     // target/debug/jepsen, or target/debug/deps/some_test-0123.
     let beside = ours.ancestors().skip(1).take(2).map(|dir| dir.join("roost"));
-    let profiles = ours.ancestors().skip(2).take(2).flat_map(|target| {
-        ["release", "debug"].map(|profile| target.join(profile).join("roost"))
-    });
+    let profiles = ours
+        .ancestors()
+        .skip(2)
+        .take(2)
+        .flat_map(|target| ["release", "debug"].map(|profile| target.join(profile).join("roost")));
     let mut found = beside.chain(profiles).filter(|path| path.is_file());
     found.next().context("no roost binary: build it (cargo build -p roost), or name it in ROOST_BIN")
 }

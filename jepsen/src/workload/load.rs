@@ -158,7 +158,11 @@ fn work(ports: Ports, count: usize, users: usize, time: Duration, report: &mut R
             scope.spawn(move || {
                 while !stopping.load(Ordering::Acquire) {
                     let begun = Instant::now();
-                    let done = if number % 5 == 0 { deliver(ports, number % users) } else { read(ports, number % users) }?;
+                    let done = if number.is_multiple_of(5) {
+                        deliver(ports, number % users)
+                    } else {
+                        read(ports, number % users)
+                    }?;
                     commands.fetch_add(done, Ordering::Relaxed);
                     let took = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
                     slowest.fetch_max(took, Ordering::Relaxed);

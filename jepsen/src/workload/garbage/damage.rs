@@ -115,7 +115,9 @@ fn while_down(scene: &mut Scene, change: impl FnOnce(&Scene) -> anyhow::Result<u
 fn own_files(scene: &Scene, wanted: &dyn Fn(&str) -> bool) -> anyhow::Result<Vec<PathBuf>> {
     match scene.server.kind() {
         Kind::Roost => files(&scene.server.account_dir(VICTIM).join(".roost"), wanted),
-        Kind::Dovecot => files(&scene.server.account_dir(VICTIM), &|name| name.starts_with("dovecot.index") && wanted(name)),
+        Kind::Dovecot => files(&scene.server.account_dir(VICTIM), &|name| {
+            name.starts_with("dovecot.index") && wanted(name)
+        }),
     }
 }
 
@@ -133,9 +135,6 @@ pub(super) fn index_garbled(scene: &mut Scene) -> anyhow::Result<()> {
 
 /// What a write that was torn by a crash leaves behind the last acknowledged record.
 pub(super) fn journal_tail_garbled(scene: &mut Scene) -> anyhow::Result<()> {
-    if scene.server.kind() == Kind::Dovecot {
-        return Ok(());
-    }
     while_down(scene, |scene| {
         let found = own_files(scene, &is_journal)?;
         let newest = found.iter().max().into_iter();

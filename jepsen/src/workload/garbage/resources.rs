@@ -91,7 +91,9 @@ pub(super) fn slow_reader(scene: &mut Scene) -> anyhow::Result<()> {
 }
 
 pub(super) fn small_disk(setup: &mut Setup) -> anyhow::Result<Option<String>> {
-    let Some(owner) = unprivileged()? else { return Ok(Some("a small disk is mounted by root only".to_owned())) };
+    let Some(owner) = unprivileged()? else {
+        return Ok(Some("a small disk is mounted by root only".to_owned()));
+    };
     let mut dice = Dice::new(u64::from(std::process::id()));
     let path = std::env::temp_dir().join(format!("jepsen-disk-{:x}", dice.throw()));
     fs::create_dir_all(&path)?;
@@ -107,7 +109,9 @@ pub(super) fn small_disk(setup: &mut Setup) -> anyhow::Result<Option<String>> {
 
 /// Takes away what `small_disk` put there.
 pub(super) fn clean_up(scene: &Scene) {
-    if let Some(path) = scene.server.setup().mail_root.as_deref().filter(|path| path.starts_with(std::env::temp_dir())) {
+    if let Some(path) =
+        scene.server.setup().mail_root.as_deref().filter(|path| path.starts_with(std::env::temp_dir()))
+    {
         let _busy = nix::mount::umount2(path, MntFlags::MNT_DETACH);
         let _used = fs::remove_dir(path);
     }
@@ -191,7 +195,8 @@ fn clock_file(setup: &Setup) -> Option<PathBuf> {
 }
 
 pub(super) fn own_clock(setup: &mut Setup) -> anyhow::Result<Option<String>> {
-    let places = ["/usr/lib/x86_64-linux-gnu/faketime", "/usr/lib/aarch64-linux-gnu/faketime", "/usr/lib/faketime"];
+    let places =
+        ["/usr/lib/x86_64-linux-gnu/faketime", "/usr/lib/aarch64-linux-gnu/faketime", "/usr/lib/faketime"];
     let mut libraries = places.iter().map(|dir| Path::new(dir).join("libfaketimeMT.so.1"));
     let Some(library) = libraries.find(|path| path.exists()) else {
         return Ok(Some("no libfaketime here".to_owned()));

@@ -313,7 +313,8 @@ impl Worker<'_> {
         let mut eye = self.eye()?;
         while self.working() {
             self.look(&mut eye)?;
-            let count = locked(&self.arena.places).keys().filter(|(account, _)| *account == self.account).count();
+            let count =
+                locked(&self.arena.places).keys().filter(|(account, _)| *account == self.account).count();
             let Some((token, place)) = self.any_message() else { continue };
             if self.dice.once_in(12) {
                 self.pop()?;

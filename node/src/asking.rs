@@ -54,7 +54,7 @@ pub struct Asking {
     incoming: Option<Incoming>,
     recipients: Vec<UserRecord>,
     maildrop: Option<MaildropGuard>,
-    open_body: Option<(MailboxId, EntryId, Body)>,
+    open_body: Option<OpenBody>,
 }
 
 /// What comes back from an answer that was worked out elsewhere.
@@ -64,9 +64,12 @@ pub enum Settled {
     Sasl(Option<Box<(Exchange, Progress)>>),
     Login(Checked),
     Opened(Result<(Arc<Account>, String), LoginFailed>),
-    Octets(Result<Bytes, ReadFailed>, Option<(MailboxId, EntryId, Body)>),
+    Octets(Result<Bytes, ReadFailed>, Option<OpenBody>),
     Recipient(Result<UserRecord, RecipientRefused>),
 }
+
+/// The message that a session reads, where it is, and how far it was read.
+pub type OpenBody = (MailboxId, EntryId, Body);
 
 pub type Working = BoxFuture<'static, (Ticket, Settled)>;
 
@@ -234,7 +237,8 @@ impl Asking {
         let Some(reader) = reader else { return ready(ticket, read_without_account(&read)) };
         match read {
             Read::Describe { mailbox, messages } => Box::pin(async move {
-                let describe = move || messages.iter().map(|m| reader.describe(mailbox, m).map_err(failed)).collect();
+                let describe =
+                    move || messages.iter().map(|m| reader.describe(mailbox, m).map_err(failed)).collect();
                 (ticket, Settled::Answer(blocking(describe).await.map_or_else(lost, Answer::Described)))
             }),
             Read::Search { mailbox, messages, query } => Box::pin(async move {
@@ -245,7 +249,8 @@ impl Asking {
                 (ticket, Settled::Answer(blocking(search).await.map_or_else(lost, Answer::Found)))
             }),
             Read::Octets { mailbox, message, offset, length } => {
-                let body = self.open_body.take().filter(|(at, entry, _)| *at == mailbox && *entry == message.entry);
+                let body =
+                    self.open_body.take().filter(|(at, entry, _)| *at == mailbox && *entry == message.entry);
                 let body = body.map(|(_, _, body)| body);
                 Box::pin(async move {
                     let octets = move || read_octets(&reader, mailbox, &message, body, offset, length);
@@ -304,9 +309,7 @@ impl Asking {
                 self.incoming = Some(incoming);
                 None
             }
-            Err(failed) => {
-                Some(ready(ticket, Answer::Spooled(Err(failed))))
-            }
+            Err(failed) => Some(ready(ticket, Answer::Spooled(Err(failed)))),
         }
     }
 
@@ -354,8 +357,10 @@ impl Services {
 
 /// `user+detail@domain` as `user@domain`; `None` without a detail.
 fn without_detail(address: &str, delimiter: &str) -> Option<String> {
-    let (local, domain) = address.rsplit_once('@').map_or((address, None), |(local, domain)| (local, Some(domain)));
-    let (user, _) = local.split_once(delimiter).filter(|(user, _)| !delimiter.is_empty() && !user.is_empty())?;
+    let (local, domain) =
+        address.rsplit_once('@').map_or((address, None), |(local, domain)| (local, Some(domain)));
+    let (user, _) =
+        local.split_once(delimiter).filter(|(user, _)| !delimiter.is_empty() && !user.is_empty())?;
     Some(domain.map_or_else(|| user.to_owned(), |domain| format!("{user}@{domain}")))
 }
 
@@ -367,7 +372,7 @@ fn read_octets(
     body: Option<Body>,
     offset: u64,
     length: u32,
-) -> (Result<Bytes, ReadFailed>, Option<(MailboxId, EntryId, Body)>) {
+) -> (Result<Bytes, ReadFailed>, Option<OpenBody>) {
     let mut body = match body.map_or_else(|| reader.open(mailbox, message), Ok) {
         Ok(body) => body,
         Err(error) => return (Err(failed(error)), None),
@@ -400,7 +405,9 @@ fn not_logged_in() -> Answer {
 fn read_without_account(read: &Read) -> Answer {
     let failed = || ReadFailed::Failed("the account is being opened again".into());
     match read {
-        Read::Describe { messages, .. } => Answer::Described(messages.iter().map(|_| Err(failed())).collect()),
+        Read::Describe { messages, .. } => {
+            Answer::Described(messages.iter().map(|_| Err(failed())).collect())
+        }
         Read::Search { messages, .. } => Answer::Found(messages.iter().map(|_| Err(failed())).collect()),
         Read::Octets { .. } => Answer::Octets(Err(failed())),
     }

@@ -91,7 +91,12 @@ impl Live {
     pub fn kick(&self, user: &str, why: &'static str) -> usize {
         let sessions = self.lock();
         let theirs = sessions.values().filter(|entry| entry.who.user.as_deref() == Some(user));
-        theirs.map(|entry| entry.end.send_replace(End::Kicked(why))).count()
+        let mut count = 0;
+        for entry in theirs {
+            entry.end.send_replace(End::Kicked(why));
+            count += 1;
+        }
+        count
     }
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<u64, Entry>> {

@@ -1,13 +1,13 @@
 //! This side of a command that runs inside a node: finds the admin socket, sends the words, passes input on, prints.
 
 use std::ffi::OsString;
-use std::io::{IsTerminal as _, Write as _};
+use std::io::{ErrorKind, IsTerminal as _, Write as _};
 use std::path::{Path, PathBuf};
 
 use rpc::admin::{AdminClient, CallError, ConnectError, Event};
 
 use super::auth::{self, AuthCommand};
-use super::exit::{Exit, Failure};
+use super::exit::{Exit, Failure, complain};
 use super::progress::Display;
 use super::{Command, Globals, prompt};
 use crate::serve::load_config;
@@ -18,7 +18,7 @@ pub(crate) fn run(command: &Command, globals: &Globals, words: Vec<OsString>) ->
     let arguments = arguments(command, globals, words)?;
     let takes_input = matches!(command, Command::Save(_));
     if takes_input && std::io::stdin().is_terminal() {
-        eprintln!("roost: reading the message from the terminal; end it with Ctrl-D");
+        complain("roost: reading the message from the terminal; end it with Ctrl-D");
     }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let outcome = runtime.block_on(call(&socket, arguments, takes_input));
@@ -71,8 +71,11 @@ async fn call(socket: &Path, arguments: Vec<String>, takes_input: bool) -> Resul
             Some(Event::Stdout(bytes)) => {
                 display.clear();
                 let mut stdout = std::io::stdout().lock();
-                stdout.write_all(&bytes)?;
-                stdout.flush()?;
+                match stdout.write_all(&bytes).and_then(|()| stdout.flush()) {
+                    // `head` has read enough: silence, as for a signal.
+                    Err(error) if error.kind() == ErrorKind::BrokenPipe => return Ok(Exit::Disk),
+                    written => written?,
+                }
             }
             Some(Event::Stderr(bytes)) => {
                 display.clear();

@@ -6,7 +6,7 @@ use clap::{Args, Subcommand};
 use config::Config;
 use serde_json::{Value, json};
 
-use super::exit::{Exit, Failure};
+use super::exit::{Exit, Failure, complain, say};
 use super::output::Context;
 use crate::reload;
 use crate::serve::load_config;
@@ -41,9 +41,9 @@ pub(crate) struct ShowArgs {
 pub(crate) fn check(args: &FileArgs, json: bool) -> Result<Exit, Failure> {
     let mistakes = load_config(&args.file).err().unwrap_or_default();
     if json {
-        println!("{:#}", json!({ "ok": mistakes.is_empty(), "mistakes": mistakes }));
+        say(format_args!("{:#}", json!({ "ok": mistakes.is_empty(), "mistakes": mistakes })));
     } else {
-        mistakes.iter().for_each(|mistake| eprintln!("{mistake}"));
+        mistakes.iter().for_each(complain);
     }
     Ok(if mistakes.is_empty() { Exit::Ok } else { Exit::Config })
 }
@@ -60,9 +60,9 @@ pub(crate) fn show(args: &ShowArgs, json: bool) -> Result<Exit, Failure> {
         let table: Value = toml::from_str(&text).map_err(|error| {
             Failure::new(Exit::Software, format!("cannot read what was printed: {error}"))
         })?;
-        println!("{table:#}");
+        say(format_args!("{table:#}"));
     } else {
-        print!("{text}");
+        say(text.trim_end());
     }
     Ok(Exit::Ok)
 }

@@ -48,6 +48,16 @@ impl From<Exit> for ExitCode {
     }
 }
 
+/// Prints. A reader that has gone, such as `head`, has read enough.
+pub(crate) fn say(text: impl std::fmt::Display) {
+    let _ = writeln!(std::io::stdout(), "{text}");
+}
+
+/// The same on standard error.
+pub(crate) fn complain(text: impl std::fmt::Display) {
+    let _ = writeln!(std::io::stderr(), "{text}");
+}
+
 /// Why a command did not do what it was asked.
 #[derive(Clone, Debug, thiserror::Error)]
 #[error("{message}")]
@@ -79,8 +89,7 @@ impl Failure {
 
     /// Says it, and returns the code to end with.
     pub(crate) fn tell(&self) -> Exit {
-        // Nobody listens: the code says enough.
-        let _ = writeln!(std::io::stderr(), "roost: {}", self.message);
+        complain(format_args!("roost: {}", self.message));
         self.exit
     }
 }

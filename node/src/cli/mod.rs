@@ -183,7 +183,26 @@ fn run(cli: Cli, words: Vec<OsString>) -> ExitCode {
         Command::Pw(args) => pw::run(&args, cli.globals.json),
         Command::Completions(args) => man::completions(&args),
         Command::Man(args) => man::pages(&args),
-        command => client::run(&command, &cli.globals, words),
+        command @ (Command::Config(config::ConfigCommand::Reload)
+        | Command::Auth(_)
+        | Command::Who(_)
+        | Command::Kick(_)
+        | Command::Mailbox(_)
+        | Command::Fetch(_)
+        | Command::Search(_)
+        | Command::Expunge(_)
+        | Command::Move(_)
+        | Command::Flags(_)
+        | Command::Save(_)
+        | Command::Dump(_)
+        | Command::Verify(_)
+        | Command::Journal(_)
+        | Command::Index(_)
+        | Command::Stats(_)
+        | Command::Explain(_)
+        | Command::Lock(_)
+        | Command::Uid(_)
+        | Command::Cluster(_)) => client::run(&command, &cli.globals, words),
     };
     outcome.unwrap_or_else(|failure| failure.tell()).into()
 }

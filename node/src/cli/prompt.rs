@@ -4,20 +4,21 @@ use std::io::{BufRead as _, IsTerminal as _, Write as _};
 
 use nix::sys::termios::{LocalFlags, SetArg, Termios, tcgetattr, tcsetattr};
 
-use super::exit::Failure;
+use super::exit::{Failure, complain};
 
 /// Asks on the terminal. Where there is none, the password is the first line of standard input.
 pub(crate) fn password(question: &str) -> Result<String, Failure> {
     let stdin = std::io::stdin();
     let hidden = if stdin.is_terminal() { Some(Hidden::begin()?) } else { None };
     if hidden.is_some() {
-        eprint!("{question}");
-        std::io::stderr().flush()?;
+        let mut stderr = std::io::stderr();
+        write!(stderr, "{question}")?;
+        stderr.flush()?;
     }
     let mut line = String::new();
     let read = stdin.lock().read_line(&mut line);
     if hidden.is_some() {
-        eprintln!();
+        complain("");
     }
     drop(hidden);
     if read? == 0 {

@@ -5,7 +5,7 @@ use auth::scheme;
 use clap::Args;
 use serde_json::json;
 
-use super::exit::{Exit, Failure};
+use super::exit::{Exit, Failure, say};
 use super::prompt;
 
 /// Hash a password, for a user database: {SCHEME}hash
@@ -23,9 +23,9 @@ pub(crate) fn run(args: &PwArgs, json: bool) -> Result<Exit, Failure> {
     let names = || Scheme::all().map(Scheme::name).collect::<Vec<_>>();
     if args.scheme.eq_ignore_ascii_case("list") {
         if json {
-            println!("{:#}", json!(names()));
+            say(format_args!("{:#}", json!(names())));
         } else {
-            println!("{}", names().join(" "));
+            say(format_args!("{}", names().join(" ")));
         }
         return Ok(Exit::Ok);
     }
@@ -39,9 +39,9 @@ pub(crate) fn run(args: &PwArgs, json: bool) -> Result<Exit, Failure> {
     };
     let hash = scheme::hash(scheme, &password).map_err(|error| Failure::usage(error.to_string()))?;
     if json {
-        println!("{:#}", json!({ "hash": hash }));
+        say(format_args!("{:#}", json!({ "hash": hash })));
     } else {
-        println!("{hash}");
+        say(hash);
     }
     Ok(Exit::Ok)
 }

@@ -274,10 +274,10 @@ fn imap(key: &[u8]) -> Result<SearchKey, String> {
     framer.push(key);
     framer.push(b"\r\n");
     match framer.next_frame() {
-        Some(Frame::Command(Ok(command))) => match command.body {
-            Body::Search(search) => Ok(search.key),
-            _ => Err("not a search key".to_owned()),
-        },
+        Some(Frame::Command(Ok(command))) => {
+            let Body::Search(search) = command.body else { return Err("not a search key".to_owned()) };
+            Ok(search.key)
+        }
         Some(Frame::Command(Err(bad)) | Frame::Fatal(bad)) => Err(bad.message),
         Some(
             Frame::NeedContinuation

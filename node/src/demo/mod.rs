@@ -17,7 +17,7 @@ use nfs_compat::{DiskFs, Fs};
 use serde::Serialize;
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::cli::exit::{Exit, Failure};
+use crate::cli::exit::{Exit, Failure, complain, say};
 use layout::Layout;
 use node::Node;
 
@@ -70,7 +70,7 @@ async fn demo(directory: &Directory, json: bool) -> Result<Exit, Failure> {
         () = stop.wait() => Ok(Exit::Ok),
     };
     if !json {
-        println!("\nStopping.");
+        say("\nStopping.");
     }
     node.stop().await;
     ended
@@ -87,7 +87,7 @@ async fn stay_up(layout: &Layout, node: &mut Node, directory: &Directory, json: 
 /// Waits until the node serves, delivers, reads back, and says where everything is.
 async fn show(layout: &Layout, node: &mut Node, directory: &Directory, json: bool) -> Result<(), Failure> {
     if !json {
-        println!("Starting one node of site a. More nodes, and site b, come with later versions.");
+        say("Starting one node of site a. More nodes, and site b, come with later versions.");
     }
     node.wait_until_ready().await?;
     let lines = mail::show(&node.addresses, &layout.accounts).await?;
@@ -99,10 +99,10 @@ async fn show(layout: &Layout, node: &mut Node, directory: &Directory, json: boo
         nfs_compat::publish::publish(&DiskFs::new(), &directory.path, "demo.json", text.as_bytes());
     published.map_err(cannot_create)?;
     if json {
-        println!("{text}");
+        say(text);
     } else {
-        lines.iter().for_each(|line| println!("{line}"));
-        println!("{}", addresses(&demo, directory));
+        lines.iter().for_each(say);
+        say(addresses(&demo, directory));
     }
     Ok(())
 }
@@ -182,7 +182,7 @@ impl Drop for Directory {
         if self.temporary
             && let Err(error) = remove_tree(&DiskFs::new(), &self.path)
         {
-            eprintln!("roost: {} stays: {error}", self.path.display());
+            complain(format_args!("roost: {} stays: {error}", self.path.display()));
         }
     }
 }

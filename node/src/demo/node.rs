@@ -11,7 +11,7 @@ use tokio::process::{Child, ChildStdin, Command};
 
 use super::layout::Layout;
 use super::mail::connect;
-use crate::cli::exit::{Exit, Failure};
+use crate::cli::exit::{Exit, Failure, complain};
 
 /// A node that does not serve by then has not started.
 const READY_WITHIN: Duration = Duration::from_secs(60);
@@ -116,7 +116,7 @@ impl Node {
         if tokio::time::timeout(STOPPED_WITHIN, self.child.wait()).await.is_err()
             && let Err(error) = self.child.kill().await
         {
-            eprintln!("roost: process {} was not stopped: {error}", self.addresses.pid);
+            complain(format_args!("roost: process {} was not stopped: {error}", self.addresses.pid));
         }
     }
 }

@@ -96,8 +96,7 @@ fn a_dump_has_the_shape_of_the_samples() {
     }
     let message = &inbox["msgs"][0];
     assert_eq!((&message["uid"], &message["size"]), (&1.into(), &MESSAGE.len().into()));
-    let hash = "a8f01c0db1f9b50a4f4e0b0f0ddd0d0b";
-    assert_eq!(message["body_sha256"].as_str().unwrap().len(), hash.len() * 2);
+    assert_eq!(message["body_sha256"].as_str().unwrap().len(), 64);
     let below =
         dump["mailboxes"].as_array().unwrap().iter().find(|mailbox| mailbox["name"] == "Ä/b").unwrap();
     assert_eq!(below["raw_name"], "&AMQ-/b");

@@ -23,7 +23,6 @@ pub(crate) fn eventually<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> 
             return found;
         }
         assert!(Instant::now() < deadline, "{what}: not within {WITHIN:?}");
-        std::thread::yield_now();
         std::thread::sleep(Duration::from_millis(10));
     }
 }

@@ -87,7 +87,10 @@ pub fn prepare_directories(config: &Config, run_as: Option<RunAs>) -> Result<()>
     for directory in wanted {
         let missing = !fs.exists(&directory)?;
         fs.create_dir_all(&directory).with_context(|| {
-            format!("{} is missing and cannot be made: make it and give it to node.run_as", directory.display())
+            format!(
+                "{} is missing and cannot be made: make it and give it to node.run_as",
+                directory.display()
+            )
         })?;
         if let Some(run_as) = run_as
             && missing

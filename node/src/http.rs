@@ -22,7 +22,12 @@ struct Shown {
 }
 
 /// Answers until the node has stopped.
-pub async fn serve(listener: TcpListener, running: Arc<Running>, token: Option<String>, mut end: watch::Receiver<bool>) {
+pub async fn serve(
+    listener: TcpListener,
+    running: Arc<Running>,
+    token: Option<String>,
+    mut end: watch::Receiver<bool>,
+) {
     let shown = Shown { running, token: token.map(Into::into) };
     let router = Router::new()
         .route("/", get(status))
@@ -64,7 +69,10 @@ fn same(a: &str, b: &str) -> bool {
 }
 
 async fn metrics(State(shown): State<Shown>) -> impl IntoResponse {
-    ([(header::CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")], shown.running.metrics_text())
+    (
+        [(header::CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")],
+        shown.running.metrics_text(),
+    )
 }
 
 /// The process works; says nothing about whether it can serve.

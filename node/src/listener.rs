@@ -63,7 +63,8 @@ pub enum Bound {
 /// Binds, before root is given up.
 #[expect(clippy::disallowed_methods, reason = "listeners are node's to bind")]
 pub fn bind_tcp(address: SocketAddr) -> Result<std::net::TcpListener> {
-    let listener = std::net::TcpListener::bind(address).with_context(|| format!("cannot listen on {address}"))?;
+    let listener =
+        std::net::TcpListener::bind(address).with_context(|| format!("cannot listen on {address}"))?;
     listener.set_nonblocking(true)?;
     Ok(listener)
 }

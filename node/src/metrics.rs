@@ -110,12 +110,24 @@ impl Metrics {
         let mut registry = Registry::with_prefix("roost");
         registry.register("sessions_connections", "Open connections", self.connections.clone());
         registry.register("sessions_accepted", "Connections accepted", self.connections_total.clone());
-        registry.register("sessions_refused", "Connections refused by a limit", self.connections_refused.clone());
+        registry.register(
+            "sessions_refused",
+            "Connections refused by a limit",
+            self.connections_refused.clone(),
+        );
         registry.register("commands", "Commands by name and result", self.commands.clone());
         registry.register("commands_latency_seconds", "From command to reply", self.command_seconds.clone());
         registry.register("auth_logins", "Logins by result", self.logins.clone());
-        registry.register("auth_penalised_addresses", "Addresses slowed for failures", self.penalised_addresses.clone());
-        registry.register("lmtp_deliveries", "Deliveries by result, one a recipient", self.deliveries.clone());
+        registry.register(
+            "auth_penalised_addresses",
+            "Addresses slowed for failures",
+            self.penalised_addresses.clone(),
+        );
+        registry.register(
+            "lmtp_deliveries",
+            "Deliveries by result, one a recipient",
+            self.deliveries.clone(),
+        );
         registry.register("sessions_received_bytes", "Bytes from clients", self.received_bytes.clone());
         registry.register("sessions_sent_bytes", "Bytes to clients", self.sent_bytes.clone());
         registry.register("accounts_owned", "Accounts open on this node", self.accounts_owned.clone());
@@ -125,8 +137,16 @@ impl Metrics {
         registry.register("heals", "Damage mended, by kind", self.heals.clone());
         registry.register("raft_term", "Raft term", self.raft_term.clone());
         registry.register("raft_leader", "1 if this node leads", self.raft_leader.clone());
-        registry.register("raft_commit_seconds", "Latency of the last commit", self.raft_commit_seconds.clone());
-        registry.register("lease_remaining_seconds", "Until the session's lease ends", self.lease_remaining_seconds.clone());
+        registry.register(
+            "raft_commit_seconds",
+            "Latency of the last commit",
+            self.raft_commit_seconds.clone(),
+        );
+        registry.register(
+            "lease_remaining_seconds",
+            "Until the session's lease ends",
+            self.lease_remaining_seconds.clone(),
+        );
         registry.register("witness_batches", "Witness batches committed", self.witness_batches.clone());
         registry.register("witness_stale_epochs", "Witnesses refused", self.stale_epochs.clone());
         self.registry = registry;

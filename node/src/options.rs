@@ -51,7 +51,6 @@ pub fn tls(config: &Config, host: &str) -> tls::Options {
     }
 }
 
-
 /// The node's name: in greetings, in the log, for others.
 pub fn node_name(config: &Config) -> String {
     config.node.name.clone().unwrap_or_else(|| format!("{}{}", config.cluster.site, config.node.id))

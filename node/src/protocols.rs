@@ -22,7 +22,10 @@ pub fn protocol(key: &'static str, config: &Config) -> Protocol {
 
 fn imap(config: &Config) -> Begin {
     let options = imap::Options {
-        timeouts: Timeouts { before_login: config.limits.login_timeout, idle: config.limits.imap_idle_timeout },
+        timeouts: Timeouts {
+            before_login: config.limits.login_timeout,
+            idle: config.limits.imap_idle_timeout,
+        },
         append_bytes_max: config.limits.message_size.0,
         line_bytes_max: bytes(config.limits.imap_line),
         literal_bytes_max: bytes(config.limits.imap_literal),

@@ -57,6 +57,10 @@ pub struct Shared {
 pub trait Tenures: Send + Sync {
     fn epoch(&self, account: AccountId) -> Result<Epoch, String>;
 
+    /// Gives the epoch back, so that what was proposed under it and not answered can never be accepted after somebody
+    /// read what counts (L-CM3). Blocking.
+    fn give_back(&self, account: AccountId);
+
     /// Whether that epoch is still ours. Not blocking.
     fn holds(&self, account: AccountId, epoch: Epoch) -> bool;
 }
@@ -390,6 +394,9 @@ impl Account {
         }
         if owner.as_ref().is_some_and(|open| !open.is_sound()) {
             tracing::error!(user = %self.user, account = %self.id, "account is read again from disk");
+            if self.shared.volume == Volume::Shared {
+                self.shared.tenures.give_back(self.id);
+            }
             self.forget();
             owner = None;
         }

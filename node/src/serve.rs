@@ -11,7 +11,6 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
 
-use account::tenure::Volume;
 use anyhow::{Context, Result};
 use auth::Authenticator;
 use config::Config;
@@ -140,8 +139,7 @@ fn assemble(
         fs: Arc::clone(&fs),
         site: SiteId::new(config.replication.slot).context("replication.slot is above 15")?,
         node: config.node.id,
-        // One member: no other node can mount the tree (decision 2).
-        volume: Volume::Private,
+        volume: volume::kind(&config.mail.root, config.cluster.member.0.len())?,
         witness: keeper.clone(),
         tenures: keeper,
         limits: options::limits(&config),
@@ -242,7 +240,8 @@ fn announce(running: &Running, addresses: &[(String, SocketAddr)]) {
 
 /// SIGTERM, SIGINT, or a coordination service that stopped for good.
 async fn wait_for_the_end(running: &Arc<Running>) -> &'static str {
-    let signals = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()), signal(SignalKind::hangup()));
+    let signals =
+        (signal(SignalKind::terminate()), signal(SignalKind::interrupt()), signal(SignalKind::hangup()));
     let (Ok(mut terminate), Ok(mut interrupt), Ok(mut hangup)) = signals else {
         tracing::error!("cannot listen to signals");
         return "no signals";
@@ -331,9 +330,9 @@ impl Running {
 
 /// The configuration of `--config`, or what is wrong with it.
 pub fn load_config(file: &Path) -> Result<Config, Vec<String>> {
-    let text = DiskFs::new()
-        .read(file, 1 << 20)
-        .map_err(|error| vec![error.to_string()])
-        .and_then(|bytes| String::from_utf8(bytes).map_err(|_| vec![format!("{} is not UTF-8", file.display())]))?;
+    let text =
+        DiskFs::new().read(file, 1 << 20).map_err(|error| vec![error.to_string()]).and_then(|bytes| {
+            String::from_utf8(bytes).map_err(|_| vec![format!("{} is not UTF-8", file.display())])
+        })?;
     config::load(&text, file).map_err(|mistakes| mistakes.iter().map(ToString::to_string).collect())
 }

@@ -30,6 +30,13 @@ impl Tenures for Keeper {
         self.runtime.block_on(self.locking.grant(account.bucket())).map_err(|error| error.to_string())
     }
 
+    fn give_back(&self, account: AccountId) {
+        // A bucket that stays ours is refused to nobody; the next grant raises its epoch all the same.
+        if let Err(error) = self.runtime.block_on(self.locking.release(account.bucket())) {
+            tracing::warn!(%account, %error, "the epoch could not be given back");
+        }
+    }
+
     fn holds(&self, account: AccountId, epoch: Epoch) -> bool {
         self.locking.held(account.bucket()) == Some(epoch)
     }
@@ -103,8 +110,13 @@ mod tests {
 
     #[test]
     fn a_witness_survives_its_encoding() {
-        let witnessed =
-            Witnessed { epoch: Epoch::new(3, 9), segment: 7, length: 1 << 30, hash: u64::MAX - 5, lsn: 1 << 47 };
+        let witnessed = Witnessed {
+            epoch: Epoch::new(3, 9),
+            segment: 7,
+            length: 1 << 30,
+            hash: u64::MAX - 5,
+            lsn: 1 << 47,
+        };
         assert_eq!(decode(&encode(&witnessed)), Some(witnessed));
         assert_eq!(decode(&[1, 2, 3]), None);
     }

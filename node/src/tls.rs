@@ -81,7 +81,8 @@ impl Resolver {
                 Loaded::own(&options.own_names)?
             }
         };
-        let named = options.named.iter().map(|(name, files)| Ok((name.to_lowercase(), Loaded::read(&*fs, files)?)));
+        let named =
+            options.named.iter().map(|(name, files)| Ok((name.to_lowercase(), Loaded::read(&*fs, files)?)));
         let named = named.collect::<Result<_>>()?;
         Ok(Self { fs, default, named })
     }

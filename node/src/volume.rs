@@ -6,11 +6,32 @@
 
 use std::path::Path;
 
+use account::tenure::Volume;
 use anyhow::{Context, Result, bail};
 use nfs_compat::{Fs, publish};
+use nix::sys::statfs::{self, FsType, statfs};
 use serde::{Deserialize, Serialize};
 
 const BYTES_MAX: u64 = 4096;
+
+/// Filesystems that other machines can mount too. FUSE is among them: behind it may be anything.
+const SHARED: [FsType; 8] = [
+    statfs::NFS_SUPER_MAGIC,
+    statfs::SMB_SUPER_MAGIC,
+    statfs::CODA_SUPER_MAGIC,
+    statfs::AFS_SUPER_MAGIC,
+    statfs::FUSE_SUPER_MAGIC,
+    FsType(0xff53_4d42), // CIFS
+    FsType(0x00c3_6400), // Ceph
+    FsType(0x7461_636f), // OCFS2
+];
+
+/// Who can mount the tree: this node alone if it is the site's only member and the filesystem is local (decision 2).
+pub fn kind(root: &Path, members: usize) -> Result<Volume> {
+    let found = statfs(root).with_context(|| format!("cannot look at {}", root.display()))?;
+    let shared = members > 1 || SHARED.contains(&found.filesystem_type());
+    Ok(if shared { Volume::Shared } else { Volume::Private })
+}
 
 /// What stands in `ROOT/.roost/volume`, as TOML.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -29,7 +50,10 @@ pub fn read(fs: &dyn Fs, root: &Path, site: &str) -> Result<Option<Superblock>> 
     };
     let text = String::from_utf8(bytes).with_context(|| format!("{} is garbled", path.display()))?;
     let block: Superblock = toml::from_str(&text).with_context(|| {
-        format!("{} is garbled: put back the one from a backup; it names the site and its incarnation", path.display())
+        format!(
+            "{} is garbled: put back the one from a backup; it names the site and its incarnation",
+            path.display()
+        )
     })?;
     if block.version != 1 {
         bail!("{} was written by a newer version ({}): run that", path.display(), block.version);

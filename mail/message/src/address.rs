@@ -141,8 +141,10 @@ impl List<'_> {
         Some(route)
     }
 
-    /// An address without brackets; a comment after it is its name (RFC 5322 §3.4, last paragraph).
+    /// An address without brackets; a comment after it is its name (RFC 5322 §3.4, last paragraph). Words that form no
+    /// address are a name: mail from `John Smith` shows who wrote it.
     fn bare(&mut self, address: &mut Address) {
+        let start = self.cursor.rest();
         self.cursor.comment.clear();
         address.mailbox = self.cursor.dotted_words();
         if self.cursor.eat(b'@') {
@@ -150,6 +152,12 @@ impl List<'_> {
             address.host = self.cursor.domain();
         }
         self.cursor.skip_cfws();
+        if address.host.is_none() && !matches!(self.cursor.peek(), None | Some(b',' | b';')) {
+            self.cursor.reset(start);
+            let name = self.cursor.phrase();
+            *address = Address { name: (!name.is_empty()).then_some(name), ..Address::default() };
+            return;
+        }
         let comment = std::mem::take(&mut self.cursor.comment);
         address.name = (!comment.is_empty()).then_some(comment);
     }
@@ -199,7 +207,13 @@ mod tests {
         assert_eq!(show("@x"), "(NIL|NIL|MISSING_MAILBOX|x)");
         assert_eq!(show("A <b@c, d@e"), "(A|NIL|b|SYNTAX_ERROR)(NIL|NIL|d|e)");
         assert_eq!(show("A <>"), "(A|NIL|MISSING_MAILBOX|SYNTAX_ERROR)");
-        assert_eq!(show("two words"), "(NIL|NIL|two|MISSING_DOMAIN)");
+        assert_eq!(show("two words"), "(two words|NIL|MISSING_MAILBOX|MISSING_DOMAIN)");
+        assert_eq!(show("Ada b@c, d@e"), "(Ada b|NIL|MISSING_MAILBOX|MISSING_DOMAIN)(NIL|NIL|d|e)");
+        assert_eq!(
+            show("g: John Smith;, x"),
+            "(NIL|NIL|g|NIL)(John Smith|NIL|MISSING_MAILBOX|MISSING_DOMAIN)(NIL|NIL|NIL|NIL)(NIL|NIL|x|MISSING_DOMAIN)"
+        );
+        assert_eq!(show("a@"), "(NIL|NIL|a|MISSING_DOMAIN)");
         assert_eq!(show(" , ,"), "");
         assert_eq!(show("a..b.@x"), "(NIL|NIL|a..b.|x)");
     }

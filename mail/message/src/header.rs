@@ -1,14 +1,14 @@
 //! Fields of a header, found without interpreting them.
 //!
-//! A field ends where a line begins that is not its continuation. Lines without a colon are fields too, named by their
-//! whole text, so that every octet of a header belongs to exactly one field or to the empty line at its end.
+//! A field ends where a line begins that is not its continuation. Lines without a colon are fields too, without a name
+//! or value, so that every octet of a header belongs to exactly one field or to the empty line at its end.
 
 use memchr::memchr;
 
 /// One field as it stands in the header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Field<'a> {
-    /// Without colon and the white space before it.
+    /// Without colon and the white space before it. Empty where there is no colon.
     pub name: &'a [u8],
     /// What follows the colon, still folded, line end included.
     pub value: &'a [u8],
@@ -23,7 +23,7 @@ impl<'a> Field<'a> {
             Some(at) if !raw.iter().take(at).any(|&byte| byte == b'\n') => {
                 (raw.get(..at).unwrap_or_default(), raw.get(at + 1..).unwrap_or_default())
             }
-            _ => (raw, &b""[..]),
+            _ => (&b""[..], &b""[..]),
         };
         Self { name: name.trim_ascii_end(), value, raw }
     }
@@ -38,14 +38,22 @@ impl<'a> Field<'a> {
     }
 }
 
-/// Takes line ends out of a value, and white space from its ends. A NUL, which no protocol carries, becomes 0x80.
+/// Takes line ends out of a value, and white space from its ends. A NUL, which no protocol carries, becomes 0x80. A CR
+/// that ends no line becomes a space: what it stood between stays apart.
 pub fn unfold(value: &[u8], bytes_max: usize) -> Vec<u8> {
     let value = value.trim_ascii();
+    let nexts = value.iter().skip(1).copied().map(Some).chain([None]);
     let mut text: Vec<u8> = value
         .iter()
-        .filter(|&&byte| byte != b'\r' && byte != b'\n')
+        .zip(nexts)
+        .filter_map(|(&byte, next)| match byte {
+            b'\n' => None,
+            b'\r' if next == Some(b'\n') => None,
+            b'\r' => Some(b' '),
+            0 => Some(0x80),
+            _ => Some(byte),
+        })
         .take(bytes_max)
-        .map(|&byte| if byte == 0 { 0x80 } else { byte })
         .collect();
     text.truncate(text.trim_ascii_end().len());
     text
@@ -121,7 +129,7 @@ mod tests {
         assert!(all[0].is(b"SUBJECT"));
         assert_eq!(all[0].unfolded(100), b"one two");
         assert_eq!(all[0].raw, b"Subject : one\r\n two\r\n");
-        assert_eq!(all[1].name, b"no colon here");
+        assert_eq!((all[1].name, all[1].raw), (&b""[..], &b"no colon here\r\n"[..]));
         assert_eq!(header_len(header), header.len() - 4);
     }
 
@@ -133,6 +141,20 @@ mod tests {
         let field = fields(&header).next().unwrap();
         assert_eq!(field.unfolded(1000).len(), 1000);
         assert_eq!(field.raw.len(), header.len() - 2);
+    }
+
+    #[test]
+    fn a_line_that_is_only_a_name_is_not_that_field() {
+        let header = b"Subject\r\nSubject\r\n : folded\r\nSubject: x\r\n\r\n";
+        let named: Vec<_> = fields(header).filter(|field| field.is(b"subject")).collect();
+        assert_eq!(named.len(), 1);
+        assert_eq!(named[0].unfolded(100), b"x");
+    }
+
+    #[test]
+    fn a_lone_cr_joins_nothing() {
+        assert_eq!(unfold(b" a@b.org\rc@d\r\r\n e\r\n", 100), b"a@b.org c@d  e");
+        assert_eq!(unfold(b"\ra\r", 100), b"a");
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! Text search in headers and bodies (RFC 3501 §6.4.4: "case-insensitive", "contained in").
 //!
-//! Both sides are compared in Unicode lower case, character by character. Headers are searched with encoded words undone,
+//! Both sides are compared in Unicode lower case, character by character; a tab, which folds many a header, is a space. Headers are searched with encoded words undone,
 //! text parts with transfer encoding and charset undone, other parts not at all. A match is found across
 //! piece and line ends within one field or one part, and memory does not grow with the part.
 
@@ -91,12 +91,12 @@ impl Needle {
     }
 }
 
-/// Lower case, so that it does not depend on what stands around a character: final sigma is sigma.
+/// Lower case, so that it does not depend on what stands around a character: final sigma is sigma. Tabs as spaces.
 fn fold(text: &str, out: &mut Vec<u8>) {
     let mut buffer = [0; 4];
     for character in text.chars() {
         if character.is_ascii() {
-            out.push((character as u8).to_ascii_lowercase());
+            out.push(if character == '\t' { b' ' } else { (character as u8).to_ascii_lowercase() });
             continue;
         }
         for lower in character.to_lowercase() {
@@ -161,6 +161,13 @@ mod tests {
         assert!(is_in("", b"x"));
         assert!(!is_in("", b"z"));
         assert!(!is_in("body", b"subject"));
+    }
+
+    #[test]
+    fn a_subject_folded_with_a_tab_is_found_with_a_space() {
+        let header = b"Subject: Report of\r\n\tMarch\r\n\r\n";
+        assert!(Needle::new("report of march").is_in_field(header, b"subject"));
+        assert!(Needle::new("of\tmarch").is_in_field(header, b"subject"));
     }
 
     #[test]

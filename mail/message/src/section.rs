@@ -69,8 +69,9 @@ fn child(children: &[Part], number: u32) -> Option<&Part> {
     children.get(usize::try_from(number).ok()?.checked_sub(1)?)
 }
 
-/// Picks fields out of a header's octets: those named, or with `not` all others. The empty line follows always, whether
-/// or not the header has one (RFC 3501 §6.4.5: "the delimiting blank line is always included").
+/// Picks fields out of a header's octets: those named, or with `not` all others. "Subsetting does not exclude the
+/// delimiting blank line" (RFC 3501 §6.4.5). It follows even where the header has none, which that section would allow
+/// to leave out: clients read fields up to it.
 pub fn header_fields<N: AsRef<[u8]>>(header: &[u8], names: &[N], not: bool) -> Vec<u8> {
     let mut picked = Vec::new();
     for field in header::fields(header) {

@@ -1,3 +1,5 @@
+//! Feeds arbitrary bytes to `exercise::lmtp`, which says what must hold.
+
 #![no_main]
 
 libfuzzer_sys::fuzz_target!(|data: &[u8]| codec::exercise::lmtp(data));

@@ -9,7 +9,7 @@ use crate::Plan;
 use crate::schedule::{self, Played};
 
 /// Lines of a history that a failure shows.
-const TAIL: usize = 400;
+const TAIL: usize = 150;
 
 /// A history in which something was wrong.
 #[derive(Debug)]

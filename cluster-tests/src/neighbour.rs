@@ -116,5 +116,7 @@ fn remove(rng: &mut StdRng, fs: &SimFs, oracle: &mut Oracle, directory: &Path) -
     let Some((path, base)) = some_file(rng, fs, directory)? else { return Ok("finds no message".to_owned()) };
     oracle.removed_by_neighbour(&base);
     fs.unlink(&path)?;
+    // A removal that a crash undoes is a message put back.
+    path.parent().map_or(Ok(()), |place| fs.sync_dir(place))?;
     Ok(format!("removes {}", path.display()))
 }

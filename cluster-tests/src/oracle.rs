@@ -211,7 +211,9 @@ impl Oracle {
 
     fn permit_expunge(&mut self, mailbox: MailboxId, which: &Expunge) {
         let deleted = Flag::System(SystemFlag::Deleted);
-        for known in self.entries.values_mut().filter(|known| !known.is_gone && known.mailbox == mailbox) {
+        // What an earlier request of the batch moves here may be meant, too.
+        let is_there = |known: &&mut Known| !known.is_gone && (known.mailbox == mailbox || known.may_move);
+        for known in self.entries.values_mut().filter(is_there) {
             let may_be_deleted = known.is_wild
                 || known.flags.contains(&deleted)
                 || known.may_change.contains(&(deleted.clone(), true));
@@ -279,9 +281,9 @@ impl Oracle {
     /// Takes in what the clients of a commit were told. Several attempts at one delivery may stand in one batch, so
     /// the answer that says most comes last.
     pub fn answered(&mut self, answered: &[(Request, Result<(), Refused>)]) {
-        let contents = |request: &Request| match request {
-            Request::Append(append) => append.messages.iter().map(|message| message.body.content).collect(),
-            _ => Vec::new(),
+        let contents = |request: &Request| {
+            let Request::Append(append) = request else { return Vec::new() };
+            append.messages.iter().map(|message| message.body.content).collect()
         };
         let ranked = |answer: &Result<(), Refused>| match answer {
             Err(refused) if nothing_was_done(refused) => 0,

@@ -14,6 +14,7 @@ use rand::{RngExt, SeedableRng};
 
 use crate::history::History;
 use crate::oracle::Oracle;
+use crate::process::Gate;
 use crate::world::{Process, World};
 use crate::{Plan, neighbour};
 
@@ -68,6 +69,7 @@ pub(crate) struct State {
     pub(crate) takeovers: u64,
     /// Session of the process that has the account.
     pub(crate) session: SessionId,
+    pub(crate) gate: Arc<Gate>,
     pub(crate) nodes: u8,
     pub(crate) wrong: Option<String>,
 }
@@ -93,7 +95,7 @@ impl Sim {
     fn new(seed: u64, plan: Plan) -> Self {
         let mut world = World::new(seed, plan.volume, plan.mutant);
         let first = world.start(1);
-        let session = first.session;
+        let (session, gate) = (first.session, Arc::clone(&first.gate));
         let mut oracle = Oracle::default();
         oracle.creatable.extend(model::MailboxName::new("Archive"));
         let state = State {
@@ -105,6 +107,7 @@ impl Sim {
             deposed: Vec::new(),
             takeovers: 0,
             session,
+            gate,
             nodes: 1,
             wrong: None,
         };
@@ -234,7 +237,10 @@ impl Sim {
             state.deposed.extend(old);
             state.nodes += 1;
             let process = state.world.start(state.nodes);
-            state.session = process.session;
+            if !self.plan.late_moves {
+                state.gate.fence();
+            }
+            (state.session, state.gate) = (process.session, Arc::clone(&process.gate));
             state.history.note(format_args!("process {} takes the account over", process.number));
             process
         };
@@ -280,7 +286,7 @@ impl Sim {
 impl State {
     pub(crate) fn start_current(&mut self, node: u8) {
         let process = self.world.start(node);
-        self.session = process.session;
+        (self.session, self.gate) = (process.session, Arc::clone(&process.gate));
         self.current = Some(process);
     }
 

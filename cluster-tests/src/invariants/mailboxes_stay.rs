@@ -20,7 +20,9 @@ pub(super) fn check(oracle: &Oracle, shown: &Shown<'_>) -> Result<(), String> {
         if is_new && oracle.last.is_some() && !oracle.creatable.contains(name) {
             return Err(format!("mailbox {name} appears: nobody created it"));
         }
-        if oracle.mailboxes.get(&view.id).is_some_and(|cached| cached.is_gone) {
+        // A mailbox that holds others up is made again under its id, and is another by its UIDVALIDITY.
+        let was = oracle.mailboxes.get(&view.id);
+        if was.is_some_and(|was| was.is_gone && was.uid_validity == view.uid_validity.get()) {
             return Err(format!("mailbox {name} is back: it had been deleted"));
         }
     }

@@ -16,15 +16,15 @@ pub fn check(oracle: &Oracle, request: &Request, done: &Done, is_last: bool) -> 
     let failed = |what: String| format!("promised_is_shown (L-CM1): {what}");
     match (request, &done.reply) {
         (Request::Append(append), Reply::Appended { .. }) => {
-            let contents = append.messages.iter().map(|message| message.body.content);
-            let lost = contents.filter(|content| is_last && !is_stored(oracle, done, *content)).next();
+            let mut contents = append.messages.iter().map(|message| message.body.content);
+            let lost = contents.find(|content| is_last && !is_stored(oracle, done, *content));
             lost.map_or(Ok(()), |content| {
                 Err(failed(format!("{content} was acknowledged, and is not there")))
             })
         }
         (Request::EditFlags(edit), Reply::FlagsEdited { modified }) if is_last => {
-            let meant = edit.uids.iter().filter(|uid| !modified.contains(uid));
-            meant.copied().map(|uid| edited(edit, uid, done)).collect::<Result<(), _>>().map_err(failed)
+            let mut meant = edit.uids.iter().copied().filter(|uid| !modified.contains(uid));
+            meant.try_for_each(|uid| edited(edit, uid, done)).map_err(failed)
         }
         (Request::Expunge { mailbox, .. }, Reply::Expunged { uids }) => {
             let still = uids.iter().find(|uid| shows(done, *mailbox, **uid));

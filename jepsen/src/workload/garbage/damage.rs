@@ -101,7 +101,10 @@ pub(super) fn message_garbled(scene: &mut Scene) -> anyhow::Result<()> {
 fn while_down(scene: &mut Scene, change: impl FnOnce(&Scene) -> anyhow::Result<usize>) -> anyhow::Result<()> {
     scene.server.kill();
     let changed = change(scene)?;
-    ensure!(changed > 0, "there was nothing to garble");
+    if changed == 0 {
+        let here: Vec<PathBuf> = files(&scene.server.account_dir(VICTIM), &|_| true)?;
+        bail!("there was nothing to garble among {here:?}");
+    }
     scene.server.restart()?;
     scene.nothing_is_lost()?;
     scene.server.deliver(VICTIM, b"Subject: after\r\n\r\nx\r\n")?;
@@ -123,6 +126,11 @@ fn own_files(scene: &Scene, wanted: &dyn Fn(&str) -> bool) -> anyhow::Result<Vec
 
 /// Everything that can be made anew from journal and files: checkpoints and caches.
 pub(super) fn index_garbled(scene: &mut Scene) -> anyhow::Result<()> {
+    // Checkpoints are written when an account closes, at the latest.
+    scene.server.stop()?;
+    scene.server.restart()?;
+    scene.nothing_is_lost()?;
+    scene.server.stop()?;
     while_down(scene, |scene| {
         let index = |name: &str| !is_journal(name);
         let found = own_files(scene, &index)?;
@@ -171,5 +179,5 @@ pub(super) fn uidlist_garbled(scene: &mut Scene) -> anyhow::Result<()> {
 }
 
 fn is_journal(name: &str) -> bool {
-    name.contains("journal") || name.contains("segment")
+    name.ends_with(".seg")
 }

@@ -57,17 +57,16 @@ pub(super) fn malformed_commands(scene: &mut Scene) -> anyhow::Result<()> {
         imap.select("INBOX")?;
         refused(&mut imap, line)?;
     }
-    let mut pop3 = scene.server.pop3(VICTIM)?;
     for line in ["", "RETR", "RETR 0", "RETR 99999999999999999999", "TOP 1", "DELE -1", "NONSENSE", "LIST x"]
     {
-        let answer = pop3.command(line);
+        // A session each: after some mistakes a server may hang up.
+        let answer = scene.server.pop3(VICTIM)?.command(line);
         ensure!(matches!(answer, Err(Failure::Refused(_))), "POP3: {line:?} was answered {answer:?}");
     }
-    let mut lmtp = scene.server.lmtp()?;
     let lines =
         ["", "NONSENSE", "DATA", "RCPT TO:<a@b>", "MAIL FROM:", "MAIL FROM:<a@b> SIZE=x", "BDAT", "LHLO"];
     for line in lines {
-        let answer = lmtp.command(line);
+        let answer = scene.server.lmtp()?.command(line);
         ensure!(matches!(answer, Err(Failure::Refused(_))), "LMTP: {line:?} was answered {answer:?}");
     }
     Ok(())
@@ -172,8 +171,9 @@ pub(super) fn deep_parentheses(scene: &mut Scene) -> anyhow::Result<()> {
 }
 
 pub(super) fn bad_names(scene: &mut Scene) -> anyhow::Result<()> {
-    let never = ["..", "../evil", "../../evil", "a/../../../evil", "/evil", "~/evil", "a/./b", "a/../b", "."];
-    let broken = ["&", "&&", "&AAA-x&", "&2D0-", "a\u{1}b", "\u{fffd}", ""];
+    let never = ["..", "../evil", "../../evil", "a/../../../evil", "/evil", "a/./b", "a/../b", "."];
+    // Some have a meaning in some formats; what they name stays inside.
+    let broken = ["~/evil", "&", "&&", "&AAA-x&", "&2D0-", "a\u{1}b", "\u{fffd}", ""];
     let mut imap = scene.server.imap(VICTIM)?;
     for name in never {
         let quoted = crate::client::imap::quoted(name);

@@ -5,6 +5,9 @@
 //!
 //! Invariants
 //! - Nothing is carried out before the record that asks for it is witnessed (L-OB1).
+//! - What was renamed and not made durable since can be undone by a power cut: its mailboxes stand in `unsynced` until
+//!   they were synced, those of the last owner among them. Only then is forgotten what tells our own undone renames
+//!   from a user's wish (`departed`, `Behind::former`).
 //! - For every message whose public name may show flags that the journal has left behind, those flags are known here,
 //!   so that they are never taken for a user's wish (L-OB1).
 
@@ -61,7 +64,7 @@ pub(crate) struct Placing {
 }
 
 /// A message that left.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub(crate) struct Departed {
     pub(crate) mailbox: MailboxId,
     pub(crate) base: Arc<str>,
@@ -77,11 +80,15 @@ pub(crate) struct Dues {
     /// What the last owner retired, or was about to, since its last checkpoint. A crash can have put it back; whatever
     /// else shows up under a name that was in use before is somebody's doing.
     pub(crate) departed: HashSet<Departed>,
+    /// Mailboxes that were looked at since the start.
+    pub(crate) looked: BTreeSet<MailboxId>,
+    /// Flags that the journal left before this epoch nobody else can still write (L-OB1).
+    pub(crate) oldest: Epoch,
     pub(crate) behind: BTreeMap<EntryId, Behind>,
     /// Mailboxes whose lists for neighbours are out of date.
     pub(crate) lists: BTreeSet<MailboxId>,
     pub(crate) subscriptions: bool,
-    /// Mailboxes where bytes were placed or retired since their names were last made durable.
+    /// Mailboxes where files were renamed since their names were last made durable.
     pub(crate) unsynced: BTreeSet<MailboxId>,
 }
 
@@ -91,6 +98,7 @@ pub(crate) struct KeptDues {
     behind: BTreeMap<EntryId, Behind>,
     lists: BTreeSet<MailboxId>,
     subscriptions: bool,
+    departed: Vec<Departed>,
 }
 
 impl Default for Dues {
@@ -101,6 +109,8 @@ impl Default for Dues {
             place: BTreeMap::new(),
             retire: Vec::new(),
             departed: HashSet::new(),
+            looked: BTreeSet::new(),
+            oldest: Epoch::from_u64(0),
             behind: BTreeMap::new(),
             lists: BTreeSet::new(),
             subscriptions: false,
@@ -111,12 +121,14 @@ impl Default for Dues {
 
 impl Dues {
     pub(crate) fn load(kept: KeptDues) -> Self {
-        let KeptDues { behind, lists, subscriptions } = kept;
-        Self { behind, lists, subscriptions, ..Self::default() }
+        let KeptDues { behind, lists, subscriptions, departed } = kept;
+        Self { behind, lists, subscriptions, departed: departed.into_iter().collect(), ..Self::default() }
     }
 
     pub(crate) fn keep(&self) -> KeptDues {
-        KeptDues { behind: self.behind.clone(), lists: self.lists.clone(), subscriptions: self.subscriptions }
+        let (lists, subscriptions) = (self.lists.clone(), self.subscriptions);
+        let departed = self.departed.iter().cloned().collect();
+        KeptDues { behind: self.behind.clone(), lists, subscriptions, departed }
     }
 
     /// A message looks different from before: `old` is how it looked.
@@ -179,15 +191,25 @@ impl Dues {
     }
 
     /// After a start: what the last owner retired is looked for when its mailbox is. Retiring all of it a second time
-    /// would cost a listing each.
-    pub(crate) fn retired_by_predecessor(&mut self) {
+    /// would cost a listing each. Returns whether it may have left renames that a power cut undoes.
+    pub(crate) fn take_over(&mut self, oldest: Epoch) -> bool {
+        self.oldest = oldest;
         self.departed.extend(std::mem::take(&mut self.retire));
+        !(self.departed.is_empty() && self.behind.is_empty() && self.place.is_empty())
     }
 
-    /// Forgets flag states that were left before `oldest`: whoever could still write them was gone by then (L-OB1).
-    pub(crate) fn forget_before(&mut self, oldest: Epoch) {
+    /// Whether a file that no message is known for is one that we retired and a crash put back: where it was, or, under
+    /// a name of our own, in a mailbox that it was moved out of before.
+    pub(crate) fn has_departed(&self, mailbox: MailboxId, base: &str, own: bool) -> bool {
+        self.departed.iter().any(|gone| &*gone.base == base && (own || gone.mailbox == mailbox))
+    }
+
+    /// After all names were made durable: no crash brings an older state back, so only somebody else's late write can
+    /// (L-OB1), and nobody's at all on a private volume.
+    pub(crate) fn names_are_durable(&mut self, private: bool) {
+        let oldest = self.oldest;
         self.behind.retain(|_, behind| {
-            behind.former.retain(|(epoch, _)| *epoch >= oldest || behind.unwritten);
+            behind.former.retain(|(epoch, _)| behind.unwritten || (!private && *epoch >= oldest));
             behind.unwritten || !behind.former.is_empty()
         });
     }

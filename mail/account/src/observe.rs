@@ -20,7 +20,7 @@ use store::format::{Examined, ObservedFile};
 
 use crate::append::{new_message_id, refused_by_disk};
 use crate::door::{Refused, Reply};
-use crate::dues::{Departed, FlagState};
+use crate::dues::{Departed, FlagState, Placing};
 use crate::owner::Owner;
 use crate::setup::Now;
 use crate::snapshot::MessageView;
@@ -87,9 +87,22 @@ impl Owner {
         if !unknown.is_empty() {
             self.observe_unknown(now, id, unknown)?;
         }
-        // What a crash put back was met by now.
-        self.image.dues.departed.retain(|departed| departed.mailbox != id);
+        self.image.dues.looked.insert(id);
+        self.forget_departed()?;
         if missing.is_empty() { Ok(()) } else { self.observe_missing(now, id, missing) }
+    }
+
+    /// What a crash put back was met, once every mailbox was looked at; when that is durable, it cannot come back.
+    fn forget_departed(&mut self) -> Result<(), Refused> {
+        if self.image.dues.departed.is_empty() {
+            return Ok(());
+        }
+        let wanted = self.wanted();
+        if wanted.iter().all(|(id, _)| self.image.dues.looked.contains(id)) {
+            self.sync_placed().map_err(|error| refused_by_disk(&error))?;
+            self.image.dues.departed.clear();
+        }
+        Ok(())
     }
 
     /// Takes over mailbox directories that other programs made.
@@ -235,15 +248,22 @@ impl Owner {
 
     /// Whether a file that the mailbox has no message for is known all the same. What a crash put back after it was
     /// retired is retired again.
-    fn is_accounted_for(&self, now: Now, id: MailboxId, file: &ObservedFile, own: Option<EntryId>) -> bool {
-        let dues = &self.image.dues;
-        let departed = Departed { mailbox: id, base: Arc::clone(&file.base) };
-        if dues.departed.contains(&departed) {
+    fn is_accounted_for(
+        &mut self,
+        now: Now,
+        id: MailboxId,
+        file: &ObservedFile,
+        own: Option<EntryId>,
+    ) -> bool {
+        if self.image.dues.has_departed(id, &file.base, own.is_some()) {
+            self.image.dues.unsynced.insert(id);
             if let Err(error) = self.setup.format.retire(id, &file.base, now.unix_s()) {
                 tracing::warn!(account = %self.setup.account, %error, "removed message is back in its place");
             }
             return true;
         }
+        let dues = &self.image.dues;
+        let departed = Departed { mailbox: id, base: Arc::clone(&file.base) };
         let is_hidden = own.and_then(|entry| self.image.state.place_of(entry)).is_some_and(|place| {
             // Shown under no number here, as one of two that are the same delivery (V7).
             place.mailbox == id
@@ -352,7 +372,9 @@ impl Owner {
         let format = Arc::clone(&self.setup.format);
         let again = format.list(id).map_err(|error| refused_by_disk(&error))?;
         let seen: HashSet<&str> = again.iter().map(|base| &**base).collect();
-        let missing: Vec<_> = missing.into_iter().filter(|message| self.is_missing(message, &seen)).collect();
+        let mut missing: Vec<_> =
+            missing.into_iter().filter(|message| self.is_missing(message, &seen)).collect();
+        missing.retain(|message| !self.is_held(id, message));
         if missing.is_empty() {
             return Ok(());
         }
@@ -362,6 +384,21 @@ impl Owner {
         // There is nothing to be retired.
         self.image.dues.retire.retain(|departed| departed.mailbox != id || seen.contains(&*departed.base));
         Ok(())
+    }
+}
+
+impl Owner {
+    /// Whether the bytes of a message that counts lie in the hold, where nobody but us puts anything: a power cut undid
+    /// the rename that took them out of it. They are placed again.
+    fn is_held(&mut self, id: MailboxId, message: &MessageView) -> bool {
+        // Another message may have been put back by hand under the name of one that left.
+        let is_its_name = entry_in(&message.base).is_none_or(|entry| entry == message.entry);
+        let held = is_its_name && self.setup.format.is_held(&message.base).unwrap_or(true);
+        if held {
+            let (mailbox, base) = (id, Arc::clone(&message.base));
+            self.image.dues.place.insert(message.entry, Placing { mailbox, base, from: None, attempts: 0 });
+        }
+        held
     }
 }
 

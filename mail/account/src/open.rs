@@ -78,17 +78,19 @@ impl Owner {
     fn begin(setup: Setup, start: Start, now: Now) -> Result<Self, OpenError> {
         let Start { mut image, found, loss } = start;
         let is_new = found.mark.is_none() && loss.is_none();
-        // Whoever could still write names of files had the epoch before ours (L-OB1).
-        if let Some(mark) = &found.mark {
-            image.dues.forget_before(mark.epoch);
-        }
         image.dues.epoch = setup.tenure.epoch;
-        image.dues.retired_by_predecessor();
+        // Whoever could still write names of files had the epoch before ours (L-OB1).
+        let oldest = found.mark.as_ref().map_or(setup.tenure.epoch, |mark| mark.epoch);
+        let left_renames = image.dues.take_over(oldest);
         let replica = replica_of(&image, &setup);
         let home = setup.home.clone();
         let (fs, tenure) = (Arc::clone(&setup.fs), setup.tenure.clone());
         let log = Log::new(fs, &home, setup.account, setup.node, tenure, found);
         let mut owner = Self::assemble(setup, image, log, replica, now);
+        if left_renames || owner.log.records_since_checkpoint() > 0 {
+            let mailboxes: Vec<_> = owner.wanted().into_iter().map(|(id, _)| id).collect();
+            owner.image.dues.unsynced.extend(mailboxes);
+        }
         owner.publish();
         owner.shown_by_predecessor();
         if let Some(loss) = loss {

@@ -249,29 +249,28 @@ impl Owner {
                     return;
                 }
                 // A file that is gone has no name to be written: the next look finds out.
-                Ok(()) | Err(_) => self.name_is_written(now, entry),
+                Ok(()) | Err(_) => self.name_is_written(entry),
             }
         }
     }
 
-    fn name_is_written(&mut self, now: Now, entry: EntryId) {
-        // On a volume of our own nobody else can still write an older state; only a crash can bring one back, soon.
-        let private = self.setup.tenure.volume == Volume::Private;
+    /// What the name showed before is remembered until the new one is durable: a power cut can bring it back.
+    fn name_is_written(&mut self, entry: EntryId) {
+        if let Some((mailbox, _)) = self.image.shown(entry) {
+            self.image.dues.unsynced.insert(mailbox);
+        }
         if let Some(behind) = self.image.dues.behind.get_mut(&entry) {
             behind.unwritten = false;
-            let old = behind.changed_unix_us.saturating_add(HOLD_US) < now.unix_us;
-            if behind.former.is_empty() || (private && old) {
-                self.image.dues.behind.remove(&entry);
-            }
         }
     }
 
     /// Whoever starts from the checkpoint does not look for bytes that a crash put back.
-    fn sync_placed(&mut self) -> nfs_compat::Result<()> {
+    pub(crate) fn sync_placed(&mut self) -> nfs_compat::Result<()> {
         let wanted: BTreeSet<_> = self.wanted().into_iter().map(|(id, _)| id).collect();
         let unsynced: Vec<_> = self.image.dues.unsynced.intersection(&wanted).copied().collect();
         self.setup.format.sync_placed(&unsynced)?;
         self.image.dues.unsynced.clear();
+        self.image.dues.names_are_durable(self.setup.tenure.volume == Volume::Private);
         Ok(())
     }
 

@@ -80,6 +80,9 @@ pub trait Format: Send + Sync {
     /// Bases of all messages on disk, without taking note of them.
     fn list(&self, mailbox: MailboxId) -> Result<Vec<Arc<str>>>;
 
+    /// Whether bytes under this base lie in the hold.
+    fn is_held(&self, base: &str) -> Result<bool>;
+
     /// Reads a file that appeared without us: its size, wire size, content and date.
     fn examine(&self, mailbox: MailboxId, base: &str) -> Result<Examined>;
 

@@ -420,6 +420,14 @@ impl Format for Maildir {
         mailbox.bases(&*self.fs)
     }
 
+    fn is_held(&self, base: &str) -> Result<bool> {
+        match self.hold.find(base) {
+            Ok(_) => Ok(true),
+            Err(error) if error.is_not_found() => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
     fn examine(&self, mailbox: MailboxId, base: &str) -> Result<Examined> {
         let body = self.open(mailbox, base)?;
         let metadata = body.file().metadata()?;

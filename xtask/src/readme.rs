@@ -20,7 +20,8 @@ const TOOLS: &[&str] = &["swaks", "curl", "python3"];
 pub(crate) fn run(root: &Path) -> Result<()> {
     let text = std::fs::read_to_string(root.join("README.md")).context("cannot read README.md")?;
     let lines = commands(&text);
-    let demo = lines.iter().find(|line| line.starts_with(DEMO)).context("README.md does not start the demo")?;
+    let demo =
+        lines.iter().find(|line| line.starts_with(DEMO)).context("README.md does not start the demo")?;
     let script: Vec<&str> =
         lines.iter().map(String::as_str).filter(|line| !line.starts_with("cargo ")).collect();
     if let Some(missing) = TOOLS.iter().find(|tool| !has(tool)) {
@@ -32,7 +33,8 @@ pub(crate) fn run(root: &Path) -> Result<()> {
     }
     // An earlier run's answer must not be taken for this one's.
     let _ = std::fs::remove_file(Path::new(DEMO_DIR).join("demo.json"));
-    let _running = Running(Command::new("sh").args(["-c", &format!("exec {demo}")]).current_dir(root).spawn()?);
+    let _running =
+        Running(Command::new("sh").args(["-c", &format!("exec {demo}")]).current_dir(root).spawn()?);
     wait_for(&Path::new(DEMO_DIR).join("demo.json"))?;
     let status = Command::new("sh").args(["-eux", "-c", &script.join("\n")]).current_dir(root).status()?;
     if !status.success() {

@@ -33,7 +33,8 @@ fn read(path: &Path) -> std::io::Result<String> {
 }
 
 fn tracked(root: &Path) -> Result<Vec<String>> {
-    let output = Command::new("git").args(["ls-files"]).current_dir(root).output().context("cannot run git")?;
+    let output =
+        Command::new("git").args(["ls-files"]).current_dir(root).output().context("cannot run git")?;
     let list = String::from_utf8(output.stdout).context("a file name is not UTF-8")?;
     Ok(list.lines().map(str::to_owned).collect())
 }
@@ -68,7 +69,11 @@ fn functions(file: &str, text: &str, complaints: &mut Vec<String>) {
                 open = None;
             }
             Some(_) => {}
-            None => open = function_name(code).filter(|_| !code.ends_with(['}', ';'])).map(|name| (number, indent, name)),
+            None => {
+                open = function_name(code)
+                    .filter(|_| !code.ends_with(['}', ';']))
+                    .map(|name| (number, indent, name))
+            }
         }
     }
 }
@@ -105,7 +110,11 @@ mod tests {
     fn a_function_that_is_too_long_is_named() {
         let body = "    let x = 1;\n".repeat(FUNCTION_LINES_MAX);
         let mut complaints = Vec::new();
-        functions("f.rs", &format!("pub fn long(a: u8) {{\n{body}}}\n\nfn short() {{\n}}\n"), &mut complaints);
+        functions(
+            "f.rs",
+            &format!("pub fn long(a: u8) {{\n{body}}}\n\nfn short() {{\n}}\n"),
+            &mut complaints,
+        );
         assert_eq!(complaints.len(), 1);
         assert!(complaints[0].contains("f.rs:1: fn long"));
     }

@@ -73,7 +73,8 @@ impl AdminSocket {
     /// Takes a socket that was bound before, by a process that has given up root since. To be called on the runtime.
     pub fn bound(listener: std::os::unix::net::UnixListener, mode: u32) -> io::Result<Self> {
         let address = listener.local_addr()?;
-        let path = address.as_pathname().ok_or_else(|| io::Error::from(io::ErrorKind::InvalidInput))?.to_owned();
+        let path =
+            address.as_pathname().ok_or_else(|| io::Error::from(io::ErrorKind::InvalidInput))?.to_owned();
         fs::set_permissions(&path, Permissions::from_mode(mode))?;
         let identity = identity(&path)?;
         listener.set_nonblocking(true)?;

@@ -38,7 +38,8 @@ use codec::imap::{Code, Command, Encoder, Frame, Framer, NameEncoding, Status, T
 use model::MailboxName;
 
 use crate::{
-    Answer, Closing, Connection, Doing, Finished, Input, Output, Question, Session, Tally, Ticket, Timeouts, refused,
+    Answer, Closing, Connection, Doing, Finished, Input, Output, Question, Session, Tally, Ticket, Timeouts,
+    refused,
 };
 use out::Out;
 use selected::Selected;

@@ -19,9 +19,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::snapshot::MessageView;
 
-/// Flag states remembered for one message. Beyond, the oldest is forgotten: a name cannot lag further behind unless
-/// the owner was deposed that many changes ago.
-const FORMER_MAX: usize = 16;
+/// Different flag states remembered for one message. Beyond, the one left longest ago is forgotten.
+const FORMER_MAX: usize = 32;
 
 /// Flags as a public name shows them.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -61,6 +60,13 @@ pub(crate) struct Placing {
     pub(crate) from: Option<MailboxId>,
     /// How often it was tried.
     pub(crate) attempts: u8,
+}
+
+impl Placing {
+    /// Where the bytes lie if they were never brought to their mailbox, and now need not be.
+    pub(crate) fn left_behind(&self) -> Option<Departed> {
+        Some(Departed { mailbox: self.from?, base: Arc::clone(&self.base) })
+    }
 }
 
 /// A message that left.
@@ -140,7 +146,9 @@ impl Dues {
         });
         behind.unwritten = true;
         behind.changed_unix_us = Stamp::from_u64(modseq.0).unix_ms() * 1000;
-        behind.former.push((self.epoch, FlagState::of(old)));
+        let left = FlagState::of(old);
+        behind.former.retain(|(_, former)| *former != left);
+        behind.former.push((self.epoch, left));
         if behind.former.len() > FORMER_MAX {
             behind.former.remove(0);
         }
@@ -170,7 +178,10 @@ impl Dues {
                 // A twin of the same delivery is only hidden: its bytes stay (V7).
                 if state.place_of(entry).is_none() {
                     self.behind.remove(&entry);
-                    self.retire.push(Departed { mailbox, base: Arc::clone(&old.base) });
+                    // Moved and not yet placed, they still are where they were.
+                    let from = self.place.remove(&entry).and_then(|placing| placing.from);
+                    let departed = |mailbox| Departed { mailbox, base: Arc::clone(&old.base) };
+                    self.retire.extend([Some(mailbox), from].into_iter().flatten().map(departed));
                 }
             }
             (None, None) => {}
@@ -198,10 +209,23 @@ impl Dues {
         !(self.departed.is_empty() && self.behind.is_empty() && self.place.is_empty())
     }
 
+    /// After a start: what was moved into a mailbox that is gone can lie where it was before.
+    pub(crate) fn give_up_placing(&mut self, wanted: &BTreeSet<MailboxId>) {
+        self.place.retain(|_, placing| {
+            let is_wanted = wanted.contains(&placing.mailbox);
+            if !is_wanted {
+                self.departed.extend(placing.left_behind());
+            }
+            is_wanted
+        });
+    }
+
     /// Whether a file that no message is known for is one that we retired and a crash put back: where it was, or, under
-    /// a name of our own, in a mailbox that it was moved out of before.
+    /// a name of our own, in a mailbox that it was moved out of before. What shows up in a mailbox after the first look
+    /// at it was not there when the crash was over: somebody put it there.
     pub(crate) fn has_departed(&self, mailbox: MailboxId, base: &str, own: bool) -> bool {
-        self.departed.iter().any(|gone| &*gone.base == base && (own || gone.mailbox == mailbox))
+        let is_it = |gone: &Departed| &*gone.base == base && (own || gone.mailbox == mailbox);
+        !self.looked.contains(&mailbox) && self.departed.iter().any(is_it)
     }
 
     /// After all names were made durable: no crash brings an older state back, so only somebody else's late write can

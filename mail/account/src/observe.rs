@@ -88,21 +88,25 @@ impl Owner {
             self.observe_unknown(now, id, unknown)?;
         }
         self.image.dues.looked.insert(id);
-        self.forget_departed()?;
+        self.forget_departed();
         if missing.is_empty() { Ok(()) } else { self.observe_missing(now, id, missing) }
     }
 
     /// What a crash put back was met, once every mailbox was looked at; when that is durable, it cannot come back.
-    fn forget_departed(&mut self) -> Result<(), Refused> {
+    fn forget_departed(&mut self) {
         if self.image.dues.departed.is_empty() {
-            return Ok(());
+            return;
         }
         let wanted = self.wanted();
-        if wanted.iter().all(|(id, _)| self.image.dues.looked.contains(id)) {
-            self.sync_placed().map_err(|error| refused_by_disk(&error))?;
-            self.image.dues.departed.clear();
+        if wanted.iter().any(|(id, _)| !self.image.dues.looked.contains(id)) {
+            return;
         }
-        Ok(())
+        match self.sync_placed() {
+            Ok(()) => self.image.dues.departed.clear(),
+            Err(error) => {
+                tracing::warn!(account = %self.setup.account, %error, "renames are not durable yet");
+            }
+        }
     }
 
     /// Takes over mailbox directories that other programs made.
@@ -255,15 +259,16 @@ impl Owner {
         file: &ObservedFile,
         own: Option<EntryId>,
     ) -> bool {
+        let departed = Departed { mailbox: id, base: Arc::clone(&file.base) };
         if self.image.dues.has_departed(id, &file.base, own.is_some()) {
             self.image.dues.unsynced.insert(id);
             if let Err(error) = self.setup.format.retire(id, &file.base, now.unix_s()) {
                 tracing::warn!(account = %self.setup.account, %error, "removed message is back in its place");
+                self.image.dues.retire.push(departed);
             }
             return true;
         }
         let dues = &self.image.dues;
-        let departed = Departed { mailbox: id, base: Arc::clone(&file.base) };
         let is_hidden = own.and_then(|entry| self.image.state.place_of(entry)).is_some_and(|place| {
             // Shown under no number here, as one of two that are the same delivery (V7).
             place.mailbox == id
@@ -374,10 +379,13 @@ impl Owner {
         let seen: HashSet<&str> = again.iter().map(|base| &**base).collect();
         let mut missing: Vec<_> =
             missing.into_iter().filter(|message| self.is_missing(message, &seen)).collect();
-        missing.retain(|message| !self.is_held(id, message));
+        let held = self.put_back(id, &missing).map_err(|error| refused_by_disk(&error))?;
+        missing.retain(|message| !held.contains(&message.base));
         if missing.is_empty() {
             return Ok(());
         }
+        // What somebody else removed a power cut puts back as well.
+        self.image.dues.unsynced.insert(id);
         let stamp: Stamp = self.stamp(now);
         let entries: Vec<_> = missing.iter().map(|message| message.entry).collect();
         self.issue_expunge(stamp, &entries);
@@ -385,20 +393,22 @@ impl Owner {
         self.image.dues.retire.retain(|departed| departed.mailbox != id || seen.contains(&*departed.base));
         Ok(())
     }
-}
 
-impl Owner {
-    /// Whether the bytes of a message that counts lie in the hold, where nobody but us puts anything: a power cut undid
-    /// the rename that took them out of it. They are placed again.
-    fn is_held(&mut self, id: MailboxId, message: &MessageView) -> bool {
+    /// Bytes of messages that count and lie in the hold, where nobody but us puts anything: a power cut undid the rename
+    /// that took them out of it. They are placed again.
+    fn put_back(&mut self, id: MailboxId, missing: &[MessageView]) -> nfs_compat::Result<HashSet<Arc<str>>> {
         // Another message may have been put back by hand under the name of one that left.
-        let is_its_name = entry_in(&message.base).is_none_or(|entry| entry == message.entry);
-        let held = is_its_name && self.setup.format.is_held(&message.base).unwrap_or(true);
-        if held {
-            let (mailbox, base) = (id, Arc::clone(&message.base));
-            self.image.dues.place.insert(message.entry, Placing { mailbox, base, from: None, attempts: 0 });
+        let is_its_name =
+            |message: &&MessageView| entry_in(&message.base).is_none_or(|entry| entry == message.entry);
+        let own: Vec<_> = missing.iter().filter(is_its_name).collect();
+        let bases = own.iter().map(|message| Arc::clone(&message.base)).collect();
+        let held = self.setup.format.held(&bases)?;
+        for message in own.into_iter().filter(|message| held.contains(&message.base)) {
+            let base = Arc::clone(&message.base);
+            let placing = Placing { mailbox: id, base, from: None, attempts: 0 };
+            self.image.dues.place.insert(message.entry, placing);
         }
-        held
+        Ok(held)
     }
 }
 

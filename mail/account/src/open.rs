@@ -87,9 +87,10 @@ impl Owner {
         let (fs, tenure) = (Arc::clone(&setup.fs), setup.tenure.clone());
         let log = Log::new(fs, &home, setup.account, setup.node, tenure, found);
         let mut owner = Self::assemble(setup, image, log, replica, now);
+        let wanted = owner.wanted().into_iter().map(|(id, _)| id).collect();
+        owner.image.dues.give_up_placing(&wanted);
         if left_renames || owner.log.records_since_checkpoint() > 0 {
-            let mailboxes: Vec<_> = owner.wanted().into_iter().map(|(id, _)| id).collect();
-            owner.image.dues.unsynced.extend(mailboxes);
+            owner.image.dues.unsynced = wanted;
         }
         owner.publish();
         owner.shown_by_predecessor();

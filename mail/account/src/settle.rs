@@ -13,7 +13,7 @@ use model::{EntryId, MailboxId, MailboxName, SystemFlags, Uid};
 use store::format::{Flags, Lists};
 
 use crate::door::{Refused, Reply};
-use crate::dues::Placing;
+use crate::dues::{Departed, Placing};
 use crate::log::{CheckpointFailure, Failure};
 use crate::observe::entry_in;
 use crate::owner::Owner;
@@ -141,8 +141,9 @@ impl Owner {
 
     fn place(&mut self, wanted: &BTreeSet<MailboxId>) {
         for (entry, mut placing) in std::mem::take(&mut self.image.dues.place) {
-            // Of a mailbox that is gone the whole directory goes into the hold.
+            // Of a mailbox that is gone the whole directory goes into the hold, and with it what was not moved in yet.
             if !wanted.contains(&placing.mailbox) {
+                self.image.dues.retire.extend(placing.left_behind());
                 continue;
             }
             let Err(error) = self.place_one(entry, &placing) else {

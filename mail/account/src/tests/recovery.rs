@@ -209,3 +209,23 @@ fn a_change_after_a_restart_has_a_greater_modseq_even_if_the_clock_stands() {
     world.done(&mut owner, request);
     assert!(highest(&owner) > before);
 }
+
+/// A message that is moved into a mailbox which is deleted in the same turn leaves nothing behind where it was.
+#[test]
+fn a_message_deleted_on_its_way_does_not_come_back() {
+    let mut world = World::new(Volume::Private);
+    let mut owner = world.open();
+    let request = world.append("INBOX", &["one"]);
+    world.done(&mut owner, request);
+    world.done(&mut owner, Request::Create { name: name("Gone"), special_use: None });
+    let from = id_of(&owner, "INBOX");
+    let batch = vec![
+        Request::Move { from, uids: uids(&[1]), to: name("Gone") },
+        Request::Delete { name: name("Gone") },
+    ];
+    for answer in owner.commit(world.now, batch) {
+        answer.unwrap();
+    }
+    world.done(&mut owner, Request::Observe { mailbox: None });
+    assert!(picture(&owner).texts("INBOX").is_empty());
+}

@@ -57,15 +57,17 @@ pub(crate) struct Behind {
 pub(crate) struct Placing {
     pub(crate) mailbox: MailboxId,
     pub(crate) base: Arc<str>,
-    pub(crate) from: Option<MailboxId>,
+    /// Where else they can lie: mailboxes that they were moved out of, the first one first. Each move of theirs may have
+    /// been carried out, and undone by a power cut.
+    pub(crate) from: Vec<MailboxId>,
     /// How often it was tried.
     pub(crate) attempts: u8,
 }
 
 impl Placing {
     /// Where the bytes lie if they were never brought to their mailbox, and now need not be.
-    pub(crate) fn left_behind(&self) -> Option<Departed> {
-        Some(Departed { mailbox: self.from?, base: Arc::clone(&self.base) })
+    pub(crate) fn left_behind(&self) -> impl Iterator<Item = Departed> {
+        self.from.iter().map(|mailbox| Departed { mailbox: *mailbox, base: Arc::clone(&self.base) })
     }
 }
 
@@ -168,9 +170,9 @@ impl Dues {
             (Some((from, _)), Some((to, _))) if from == to => {}
             (before, Some((mailbox, _))) => {
                 let Some(known) = state.entry(entry) else { return };
-                let came_from = before.map(|(from, _)| from);
-                // Not yet placed where it was: then it still is on that stage.
-                let from = self.place.get(&entry).and_then(|placing| placing.from).or(came_from);
+                // Not yet placed where it was: then it still is where it was before that, or on that stage.
+                let mut from = self.place.remove(&entry).map_or_else(Vec::new, |placing| placing.from);
+                from.extend(before.map(|(from, _)| from).filter(|came_from| !from.contains(came_from)));
                 let base = Arc::clone(&known.header().base);
                 self.place.insert(entry, Placing { mailbox, base, from, attempts: 0 });
             }
@@ -179,9 +181,10 @@ impl Dues {
                 if state.place_of(entry).is_none() {
                     self.behind.remove(&entry);
                     // Moved and not yet placed, they still are where they were.
-                    let from = self.place.remove(&entry).and_then(|placing| placing.from);
-                    let departed = |mailbox| Departed { mailbox, base: Arc::clone(&old.base) };
-                    self.retire.extend([Some(mailbox), from].into_iter().flatten().map(departed));
+                    if let Some(placing) = self.place.remove(&entry) {
+                        self.retire.extend(placing.left_behind().filter(|left| left.mailbox != mailbox));
+                    }
+                    self.retire.push(Departed { mailbox, base: Arc::clone(&old.base) });
                 }
             }
             (None, None) => {}

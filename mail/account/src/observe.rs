@@ -275,7 +275,7 @@ impl Owner {
         });
         let is_on_its_way = || {
             let mut placing = dues.place.values().filter(|placing| placing.base == file.base);
-            placing.any(|placing| placing.mailbox == id || placing.from == Some(id))
+            placing.any(|placing| placing.mailbox == id || placing.from.contains(&id))
         };
         is_hidden || dues.retire.contains(&departed) || is_on_its_way()
     }
@@ -405,7 +405,7 @@ impl Owner {
         let held = self.setup.format.held(&bases)?;
         for message in own.into_iter().filter(|message| held.contains(&message.base)) {
             let base = Arc::clone(&message.base);
-            let placing = Placing { mailbox: id, base, from: None, attempts: 0 };
+            let placing = Placing { mailbox: id, base, from: Vec::new(), attempts: 0 };
             self.image.dues.place.insert(message.entry, placing);
         }
         Ok(held)

@@ -13,7 +13,7 @@ use model::{EntryId, MailboxId, MailboxName, SystemFlags, Uid};
 use store::format::{Flags, Lists};
 
 use crate::door::{Refused, Reply};
-use crate::dues::{Departed, Placing};
+use crate::dues::Placing;
 use crate::log::{CheckpointFailure, Failure};
 use crate::observe::entry_in;
 use crate::owner::Owner;
@@ -147,7 +147,7 @@ impl Owner {
                 continue;
             }
             let Err(error) = self.place_one(entry, &placing) else {
-                self.image.dues.unsynced.extend([Some(placing.mailbox), placing.from].into_iter().flatten());
+                self.image.dues.unsynced.extend(placing.from.iter().chain([&placing.mailbox]));
                 continue;
             };
             placing.attempts = placing.attempts.saturating_add(1);
@@ -162,7 +162,7 @@ impl Owner {
 
     fn place_one(&mut self, entry: EntryId, placing: &Placing) -> nfs_compat::Result<()> {
         let Placing { mailbox, base, from, .. } = placing;
-        self.with_flags(entry, |owner, flags| owner.setup.format.place(*mailbox, base, *from, flags))
+        self.with_flags(entry, |owner, flags| owner.setup.format.place(*mailbox, base, from, flags))
     }
 
     /// Calls `act` with the flags that the message's public name is to show.

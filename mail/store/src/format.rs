@@ -17,6 +17,7 @@
 //!
 //! Methods take `&self`: one owner writes, many readers open.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use model::{EntryId, Epoch, Keyword, MailboxId, MailboxName, NameError, SystemFlags};
@@ -53,8 +54,8 @@ pub trait Format: Send + Sync {
     /// Takes back what was staged and not journaled.
     fn unstage(&self, mailbox: MailboxId, base: &str);
 
-    /// Moves bytes from wherever they are (stage, the hold, `from`) to where readers look. No sync: see above.
-    fn place(&self, mailbox: MailboxId, base: &str, from: Option<MailboxId>, flags: Flags<'_>) -> Result<()>;
+    /// Moves bytes from wherever they are (one of `from`, stage, the hold) to where readers look. No sync: see above.
+    fn place(&self, mailbox: MailboxId, base: &str, from: &[MailboxId], flags: Flags<'_>) -> Result<()>;
 
     /// Makes the public names that `place` gave in these mailboxes durable. Until then a crash can put bytes back to
     /// where they were before.
@@ -80,8 +81,8 @@ pub trait Format: Send + Sync {
     /// Bases of all messages on disk, without taking note of them.
     fn list(&self, mailbox: MailboxId) -> Result<Vec<Arc<str>>>;
 
-    /// Whether bytes under this base lie in the hold.
-    fn is_held(&self, base: &str) -> Result<bool>;
+    /// Those of these bases under which bytes lie in the hold.
+    fn held(&self, bases: &HashSet<Arc<str>>) -> Result<HashSet<Arc<str>>>;
 
     /// Reads a file that appeared without us: its size, wire size, content and date.
     fn examine(&self, mailbox: MailboxId, base: &str) -> Result<Examined>;

@@ -2,6 +2,7 @@
 //!
 //! The hold has a directory for each minute; sweeping removes whole minutes.
 
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -74,6 +75,28 @@ impl Hold {
             }
         }
         Err(missing("find message", &self.directory.join(base)))
+    }
+
+    /// Those of these bases that lie here, alone or in a mailbox that was taken in whole. Lists everything once.
+    pub(super) fn among(&self, bases: &HashSet<Arc<str>>) -> Result<HashSet<Arc<str>>> {
+        let mut held = HashSet::new();
+        for (_, slot) in self.slots()? {
+            for entry in self.fs.read_dir(&slot)? {
+                if entry.kind != EntryKind::Directory {
+                    held.extend(entry.name.to_str().and_then(|base| bases.get(base)).cloned());
+                    continue;
+                }
+                for part in ["cur", "new", "tmp"] {
+                    let names = match self.fs.read_dir(&slot.join(&entry.name).join(part)) {
+                        Err(error) if error.is_not_found() => continue,
+                        names => names?,
+                    };
+                    let base = |name: &str| bases.get(name.split_once(':').map_or(name, |(base, _)| base));
+                    held.extend(names.iter().filter_map(|entry| base(entry.name.to_str()?)).cloned());
+                }
+            }
+        }
+        Ok(held)
     }
 
     /// The file of this base in a mailbox directory.

@@ -7,7 +7,7 @@
 //! - A base of ours names the entry and the epoch, so no two owners ever write one file (L-FN1).
 //! - Bytes are unlinked only from the hold (L-UN), or from the stage when they never became a message.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
@@ -274,12 +274,12 @@ impl Format for Maildir {
         }
     }
 
-    fn place(&self, mailbox: MailboxId, base: &str, from: Option<MailboxId>, flags: Flags<'_>) -> Result<()> {
+    fn place(&self, mailbox: MailboxId, base: &str, from: &[MailboxId], flags: Flags<'_>) -> Result<()> {
         let target = self.mailbox(mailbox)?;
         let mut found = None;
-        if let Some(from) = from.filter(|from| *from != mailbox) {
+        for from in from.iter().filter(|from| **from != mailbox) {
             // A mailbox that was deleted since is in the hold, as a whole.
-            match self.mailbox(from) {
+            match self.mailbox(*from) {
                 Err(error) if !error.is_not_found() => return Err(error),
                 Err(_) => {}
                 Ok(source) => {
@@ -287,6 +287,7 @@ impl Format for Maildir {
                     if let Ok((path, suffix)) = self.locate(&mut source, base) {
                         source.files.remove(base);
                         found = Some((path, suffix));
+                        break;
                     }
                 }
             }
@@ -420,12 +421,8 @@ impl Format for Maildir {
         mailbox.bases(&*self.fs)
     }
 
-    fn is_held(&self, base: &str) -> Result<bool> {
-        match self.hold.find(base) {
-            Ok(_) => Ok(true),
-            Err(error) if error.is_not_found() => Ok(false),
-            Err(error) => Err(error),
-        }
+    fn held(&self, bases: &HashSet<Arc<str>>) -> Result<HashSet<Arc<str>>> {
+        self.hold.among(bases)
     }
 
     fn examine(&self, mailbox: MailboxId, base: &str) -> Result<Examined> {

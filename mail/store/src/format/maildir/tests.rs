@@ -57,7 +57,7 @@ impl Account {
         let base = self.maildir.base(entry, Epoch::new(1, 1), NOW_US, spooled.size, spooled.wire_size);
         self.maildir.stage(mailbox, &base, Source::Spooled(spooled.path()), NOW_S - 5).unwrap();
         self.maildir.sync_staged(&[mailbox]).unwrap();
-        self.maildir.place(mailbox, &base, None, fresh()).unwrap();
+        self.maildir.place(mailbox, &base, &[], fresh()).unwrap();
         base
     }
 
@@ -88,7 +88,7 @@ fn a_delivery_is_in_new_only_after_it_was_placed() {
     assert!(account.names("tmp").is_empty());
     assert_eq!(account.text(id(1), &base), b"Subject: x\r\n\r\nhello\r\n");
     // Placing again, as recovery does, finds it where it is.
-    account.maildir.place(id(1), &base, None, fresh()).unwrap();
+    account.maildir.place(id(1), &base, &[], fresh()).unwrap();
     assert_eq!(account.names("new"), [&*base]);
 }
 
@@ -152,7 +152,7 @@ fn a_reader_finds_a_message_that_moves_under_it() {
         )
         .unwrap();
     assert_eq!(account.text(id(1), &base), b"a\r\n");
-    account.maildir.place(id(2), &base, Some(id(1)), fresh()).unwrap();
+    account.maildir.place(id(2), &base, &[id(1)], fresh()).unwrap();
     assert_eq!(account.text(id(2), &base), b"a\r\n");
     assert!(account.names("cur").is_empty());
 }
@@ -270,7 +270,7 @@ fn bytes_that_a_crash_left_in_another_mailbox_are_found_and_placed() {
     let account = account();
     let base = account.deliver(id(2), 1, b"Subject: x\r\n\r\n");
     // The journal says INBOX, and nothing of where the message has been in between.
-    account.maildir.place(id(1), &base, Some(id(1)), fresh()).unwrap();
+    account.maildir.place(id(1), &base, &[id(1)], fresh()).unwrap();
     assert_eq!(account.names("new"), [base.to_string()]);
 }
 
@@ -278,9 +278,9 @@ fn bytes_that_a_crash_left_in_another_mailbox_are_found_and_placed() {
 fn bytes_moved_out_of_a_mailbox_that_is_gone_are_found_where_they_were_put() {
     let account = account();
     let base = account.deliver(id(2), 1, b"Subject: x\r\n\r\n");
-    account.maildir.place(id(1), &base, Some(id(2)), fresh()).unwrap();
+    account.maildir.place(id(1), &base, &[id(2)], fresh()).unwrap();
     account.maildir.arrange(&[(id(1), MailboxName::inbox())], NOW_S).unwrap();
     // What was carried out before a crash is asked for again after it.
-    account.maildir.place(id(1), &base, Some(id(2)), fresh()).unwrap();
+    account.maildir.place(id(1), &base, &[id(2)], fresh()).unwrap();
     assert_eq!(account.names("new"), [base.to_string()]);
 }

@@ -6,8 +6,11 @@
 //! Invariants
 //! - Nothing is carried out before the record that asks for it is witnessed (L-OB1).
 //! - What was renamed and not made durable since can be undone by a power cut: its mailboxes stand in `unsynced` until
-//!   they were synced, those of the last owner among them. Only then is forgotten what tells our own undone renames
-//!   from a user's wish (`departed`, `Behind::former`).
+//!   they were synced, and a checkpoint syncs them first. Everything that an owner before us renamed since its last
+//!   checkpoint counts as unsynced.
+//! - What tells our own undone renames from a user's wish is forgotten only when it can no longer be needed: flags that
+//!   a name showed (`Behind::former`) when the name is durable, messages that left (`departed`) when every mailbox was
+//!   looked at and synced. Until then checkpoints keep it.
 //! - For every message whose public name may show flags that the journal has left behind, those flags are known here,
 //!   so that they are never taken for a user's wish (L-OB1).
 
@@ -85,8 +88,8 @@ pub(crate) struct Dues {
     pub(crate) arrange: bool,
     pub(crate) place: BTreeMap<EntryId, Placing>,
     pub(crate) retire: Vec<Departed>,
-    /// What the last owner retired, or was about to, since its last checkpoint. A crash can have put it back; whatever
-    /// else shows up under a name that was in use before is somebody's doing.
+    /// What owners before us retired, or were about to. A crash can have put it back; whatever else shows up under a
+    /// name that was in use before is somebody's doing.
     pub(crate) departed: HashSet<Departed>,
     /// Mailboxes that were looked at since the start.
     pub(crate) looked: BTreeSet<MailboxId>,

@@ -4,9 +4,10 @@
 //! - A file that another program delivered becomes a message once, with the UID that a neighbour's list gave it if that
 //!   lies above every UID known, else the next.
 //! - A message is expunged because its file is missing only after a second look, and never while its bytes are still to
-//!   be placed.
-//! - A file that a crash put back where it was is not taken for a neighbour's: what was placed and retired since the
-//!   last checkpoint is known from its records. A file that somebody put there, under whatever name, is a message.
+//!   be placed or lie in the hold, where only we put anything.
+//! - What a rename of ours explains that a power cut undid is nobody's wish ([`crate::dues`]): a file that left and is
+//!   there at the first look after a start is retired again. A file that shows up later, under whatever name, somebody
+//!   put there: it is a message.
 //! - An observed flag suffix counts as somebody's change only if the journal has not held the same state for the
 //!   message lately (L-OB1).
 

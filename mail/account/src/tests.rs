@@ -5,4 +5,5 @@ mod crash;
 mod faults;
 mod neighbours;
 mod recovery;
+mod undone;
 mod world;

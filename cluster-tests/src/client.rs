@@ -110,6 +110,7 @@ pub fn new_message(rng: &mut StdRng, oracle: &mut Oracle, token: NewToken) -> Ve
         messages: BTreeSet::new(),
         entries: BTreeSet::new(),
         copies: 0,
+        may_have_gone: false,
     };
     oracle.tokens.insert(ContentId::of(&octets), token);
     oracle.octets.insert(ContentId::of(&octets), octets.clone());

@@ -45,6 +45,9 @@ pub struct Token {
     pub entries: BTreeSet<EntryId>,
     /// Copies that were asked for, whatever became of them.
     pub copies: usize,
+    /// A delivery of unknown fate whose mailbox was gone at the next look: it may have been stored and deleted with the
+    /// mailbox, by requests of one unanswered batch. Tried again it is rightly acknowledged, and stored no more.
+    pub may_have_gone: bool,
 }
 
 /// One entry that was shown.
@@ -359,6 +362,8 @@ impl Oracle {
             for token in self.tokens.values_mut().filter(unsettled) {
                 if token.entries.is_empty() {
                     token.fate = Fate::NotStored;
+                    let is_gone = snapshot.by_name(&token.mailbox).is_none_or(|entry| entry.view.is_none());
+                    token.may_have_gone |= token.key.is_some() && is_gone;
                 }
             }
         }

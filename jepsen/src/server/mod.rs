@@ -9,7 +9,7 @@ mod dovecot;
 mod ports;
 mod roost;
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, OpenOptions};
 use std::net::{SocketAddr, TcpStream};
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
@@ -28,7 +28,6 @@ use crate::client::{Failure, Result};
 use crate::wait;
 
 pub use ports::one as free_port;
-pub use roost::binary as roost_binary;
 
 const START_PATIENCE: Duration = Duration::from_secs(60);
 const STOP_PATIENCE: Duration = Duration::from_secs(60);
@@ -391,9 +390,4 @@ pub fn resident_kib(pid: u32) -> anyhow::Result<u64> {
 /// Open files of a process.
 pub fn open_files(pid: u32) -> anyhow::Result<usize> {
     Ok(fs::read_dir(format!("/proc/{pid}/fd"))?.count())
-}
-
-/// Opens a file for what a client says, for tests that keep it.
-pub fn transcript(path: &Path) -> anyhow::Result<File> {
-    File::create(path).with_context(|| path.display().to_string())
 }

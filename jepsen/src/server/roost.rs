@@ -12,7 +12,7 @@ use super::{Server, unprivileged};
 const PROBE_PATIENCE: Duration = Duration::from_secs(5);
 
 /// `ROOST_BIN`, or the binary that cargo built beside us.
-pub fn binary() -> anyhow::Result<PathBuf> {
+pub(super) fn binary() -> anyhow::Result<PathBuf> {
     if let Some(named) = std::env::var_os("ROOST_BIN") {
         let path = PathBuf::from(named);
         return path.canonicalize().with_context(|| format!("ROOST_BIN names {}", path.display()));

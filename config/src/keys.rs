@@ -63,7 +63,7 @@ section! {
         state_dir: PathBuf = "/var/lib/roost".into(),
         /// Where `roost` commands talk to this node.
         admin_socket: PathBuf = "/run/roost/admin.sock".into(),
-        /// user[:group] taken on after binding; required when started as root.
+        /// user or user:group, taken on after binding; required when started as root.
         run_as: Option<String> = None,
     }
 }

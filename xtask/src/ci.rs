@@ -49,7 +49,9 @@ impl Steps<'_> {
     fn docs(&mut self) -> Result<()> {
         let root = self.root;
         let arguments = ["doc", "--workspace", "--no-deps", "--document-private-items"];
-        self.step("docs", || cargo(root, &arguments, &[("RUSTDOCFLAGS", "-D warnings")]))
+        // Private items are documented too, so a link to one leads somewhere.
+        let flags = "-D warnings -A rustdoc::private_intra_doc_links";
+        self.step("docs", || cargo(root, &arguments, &[("RUSTDOCFLAGS", flags)]))
     }
 
     /// All tests, with the release server for those that run it as a black box.

@@ -107,7 +107,7 @@ section! {
         sasl: Vec<Endpoint> = Vec::new(),
         /// /metrics, /healthz, /readyz and / (status page); a token unless loopback.
         admin_http: Vec<Endpoint> = Vec::new(),
-        /// Node to node and site to site, mutual TLS.
+        /// Node to node and site to site, mutual TLS. Not listened on yet: a site has one node.
         peer: Option<Endpoint> = None,
     }
 }
@@ -186,7 +186,7 @@ section! {
         lease: Duration = seconds(5 * SECOND),
         /// The voters of this site; none or one = embedded single-node Raft.
         member: Tables<Member> = Tables::default(),
-        /// Certificates between nodes; absent = made once under state_dir.
+        /// Certificates between nodes. Not used yet: a site has one node.
         tls: ClusterTls = ClusterTls::default(),
     }
 }

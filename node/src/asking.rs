@@ -215,7 +215,6 @@ impl Asking {
         let Some(snapshot) = account.snapshot() else {
             return Answer::LoginFailed(LoginFailed::Unavailable("the account was closed".into()));
         };
-        tracing::info!(user, remote = %self.facts.remote, tls = self.facts.tls, "logged in");
         self.joined = Some(Joined { _counted: account.join(), account, user: user.clone() });
         Answer::LoggedIn(LoggedIn { user, snapshot, final_data: None })
     }

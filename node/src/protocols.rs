@@ -42,6 +42,7 @@ fn pop3(config: &Config) -> Begin {
         idle: config.limits.pop3_idle_timeout,
         uidl_format: config.quirks.pop3_uidl_format.clone(),
         lock: config.quirks.pop3_lock,
+        login_failures_max: config.limits.login_attempts,
     };
     Arc::new(move |connection: Connection| -> Box<dyn Session> {
         Box::new(Pop3::new(time::now(), connection, options.clone()))

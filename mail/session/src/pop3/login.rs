@@ -12,7 +12,7 @@ use codec::sasl;
 use model::MailboxName;
 
 use super::maildrop::Maildrop;
-use super::{LOGIN_FAILURES_MAX, Pop3, State};
+use super::{Pop3, State};
 use crate::{Closing, LockRefused, LoggedIn, LoginFailed, Output, Password, Question, refused};
 
 /// "Possible differences: no" for most of these: they are announced before and after login alike (RFC 2449 §6).
@@ -201,7 +201,7 @@ impl Pop3 {
     fn failed(&mut self, code: Option<Code>, text: &str) {
         self.err(code, text);
         self.login_failures += 1;
-        if self.login_failures >= LOGIN_FAILURES_MAX {
+        if self.login_failures >= self.options.login_failures_max {
             self.close(Closing::Misbehaved("too many failed logins".to_owned()));
         }
     }

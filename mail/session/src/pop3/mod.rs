@@ -33,8 +33,6 @@ const COMMAND_ROOM: usize = 8 * 1024;
 /// Bad commands in a row after which the other side is taken for no client.
 const MISTAKES_BEFORE_LOGIN_MAX: u32 = 5;
 const MISTAKES_AFTER_LOGIN_MAX: u32 = 20;
-/// Names and passwords to try on one connection.
-const LOGIN_FAILURES_MAX: u32 = 10;
 
 /// What the operator may set.
 #[derive(Clone, Debug)]
@@ -46,6 +44,8 @@ pub struct Options {
     pub uidl_format: String,
     /// One POP3 session at a time for an account (RFC 1939 §4).
     pub lock: bool,
+    /// Names and passwords to try on one connection.
+    pub login_failures_max: u32,
 }
 
 /// One POP3 conversation.

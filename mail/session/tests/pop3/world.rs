@@ -67,6 +67,7 @@ pub(crate) fn options() -> Options {
         idle: Duration::from_secs(600),
         uidl_format: "%08Xu%08Xv".to_owned(),
         lock: true,
+        login_failures_max: 10,
     }
 }
 

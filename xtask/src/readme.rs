@@ -1,7 +1,8 @@
 //! What README.md tells a stranger to type is typed here, and must work.
 //!
 //! Blocks fenced as `sh` are run. The demo is started in the background and waited for; `cargo xtask ci` is what calls
-//! us; everything else is one script.
+//! us; everything else is one script. Where README names the demo's directory, ours stands in its place: what others
+//! left there, or run there now, is not ours.
 
 use std::path::Path;
 use std::process::{Child, Command};
@@ -31,12 +32,15 @@ pub(crate) fn run(root: &Path) -> Result<()> {
         println!("SKIPPED: the commands of README.md: there is no {missing}");
         return Ok(());
     }
-    // An earlier run's answer must not be taken for this one's.
-    let _ = std::fs::remove_file(Path::new(DEMO_DIR).join("demo.json"));
-    let _running =
-        Running(Command::new("sh").args(["-c", &format!("exec {demo}")]).current_dir(root).spawn()?);
-    wait_for(&Path::new(DEMO_DIR).join("demo.json"))?;
-    let status = Command::new("sh").args(["-eux", "-c", &script.join("\n")]).current_dir(root).status()?;
+    let directory = std::env::temp_dir().join(format!("roost-readme-{}", std::process::id()));
+    let ours = |text: &str| text.replace(DEMO_DIR, &directory.display().to_string());
+    let demo = format!("exec {}", ours(demo));
+    let mut running = Running(Command::new("sh").args(["-c", &demo]).current_dir(root).spawn()?);
+    running.wait_for(&directory.join("demo.json"))?;
+    let script = ours(&script.join("\n"));
+    let status = Command::new("sh").args(["-eux", "-c", &script]).current_dir(root).status()?;
+    drop(running);
+    std::fs::remove_dir_all(&directory).context("cannot remove the demo's directory")?;
     if !status.success() {
         bail!("a command of README.md failed ({status})");
     }
@@ -67,20 +71,25 @@ fn has(tool: &str) -> bool {
     found.is_ok_and(|status| status.success())
 }
 
-#[expect(clippy::disallowed_methods, reason = "waits for a process with a deadline")]
-fn wait_for(file: &Path) -> Result<()> {
-    let start = Instant::now();
-    while !file.exists() {
-        if start.elapsed() > READY_WITHIN {
-            bail!("the demo did not write {} within {READY_WITHIN:?}", file.display());
-        }
-        std::thread::sleep(LOOK_EVERY);
-    }
-    Ok(())
-}
-
 /// Stops the demo as a person would, with Ctrl-C's gentler brother.
 struct Running(Child);
+
+impl Running {
+    #[expect(clippy::disallowed_methods, reason = "waits for a process with a deadline")]
+    fn wait_for(&mut self, file: &Path) -> Result<()> {
+        let start = Instant::now();
+        while !file.exists() {
+            if let Some(status) = self.0.try_wait()? {
+                bail!("the demo ended before it wrote {} ({status})", file.display());
+            }
+            if start.elapsed() > READY_WITHIN {
+                bail!("the demo did not write {} within {READY_WITHIN:?}", file.display());
+            }
+            std::thread::sleep(LOOK_EVERY);
+        }
+        Ok(())
+    }
+}
 
 impl Drop for Running {
     fn drop(&mut self) {

@@ -35,7 +35,7 @@ pub(super) struct Layout {
 }
 
 impl Layout {
-    pub(super) fn write(directory: &Path) -> Result<Self, Failure> {
+    pub(super) fn write(directory: &Path, mut ports: Ports) -> Result<Self, Failure> {
         let run_as = privileges::run_as(Some(RUN_AS));
         let run_as = run_as.map_err(|error| Failure::new(Exit::NotPermitted, format!("{error:#}")))?;
         let fs = DiskFs::new();
@@ -52,7 +52,6 @@ impl Layout {
         let accounts = USERS.map(|user| Account { user: user.to_owned(), password: password() }).to_vec();
         let users = users(&accounts)?;
         publish::publish(&fs, directory, "users", users.as_bytes()).map_err(cannot_create)?;
-        let mut ports = Ports::new();
         let layout = Self {
             config: node.join("roost.toml"),
             log: node.join("log"),

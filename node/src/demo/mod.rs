@@ -20,6 +20,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use crate::cli::exit::{Exit, Failure, complain, say};
 use layout::Layout;
 use node::Node;
+use ports::Ports;
 
 /// Run the product on loopback: real processes, two users, a few messages in by LMTP and out by IMAP and POP3
 ///
@@ -33,6 +34,13 @@ pub(crate) struct DemoArgs {
     #[arg(long)]
     keep: bool,
 }
+
+/// Each finds a port taken that was free a moment before.
+const STARTS_MAX: usize = 5;
+/// Written last: who waits for the demo waits for this file.
+const DEMO_JSON: &str = "demo.json";
+/// Written first, so that a demo that was killed at any moment leaves a directory that the next one takes.
+const MARK: &str = ".roost-demo";
 
 /// The content of demo.json.
 #[derive(Clone, Debug, Serialize)]
@@ -63,8 +71,13 @@ pub(crate) fn run(args: &DemoArgs, json: bool) -> Result<Exit, Failure> {
 
 async fn demo(directory: &Directory, json: bool) -> Result<Exit, Failure> {
     let mut stop = Stop::listen()?;
-    let mut layout = Layout::write(&directory.path)?;
-    let mut node = Node::start(&mut layout)?;
+    if !json {
+        say("Starting one node of site a. More nodes, and site b, come with later versions.");
+    }
+    let (layout, mut node) = tokio::select! {
+        started = start(directory) => started?,
+        () = stop.wait() => return Ok(Exit::Ok),
+    };
     let ended = tokio::select! {
         failure = stay_up(&layout, &mut node, directory, json) => Err(failure),
         () = stop.wait() => Ok(Exit::Ok),
@@ -76,6 +89,23 @@ async fn demo(directory: &Directory, json: bool) -> Result<Exit, Failure> {
     ended
 }
 
+/// Waits until the node serves.
+///
+/// A port that was free may be somebody else's by the time that the node binds it: then others are tried.
+async fn start(directory: &Directory) -> Result<(Layout, Node), Failure> {
+    let mut ports = Ports::liked();
+    let mut starts = 0;
+    loop {
+        starts += 1;
+        let mut layout = Layout::write(&directory.path, ports)?;
+        let mut node = Node::start(&mut layout)?;
+        match node.wait_until_ready().await {
+            Err(_) if starts < STARTS_MAX && node.found_a_port_taken() => ports = Ports::any(),
+            other => return other.map(|()| (layout, node)),
+        }
+    }
+}
+
 /// Returns only when something failed.
 async fn stay_up(layout: &Layout, node: &mut Node, directory: &Directory, json: bool) -> Failure {
     match show(layout, node, directory, json).await {
@@ -84,19 +114,14 @@ async fn stay_up(layout: &Layout, node: &mut Node, directory: &Directory, json: 
     }
 }
 
-/// Waits until the node serves, delivers, reads back, and says where everything is.
-async fn show(layout: &Layout, node: &mut Node, directory: &Directory, json: bool) -> Result<(), Failure> {
-    if !json {
-        say("Starting one node of site a. More nodes, and site b, come with later versions.");
-    }
-    node.wait_until_ready().await?;
+/// Delivers, reads back, and says where everything is.
+async fn show(layout: &Layout, node: &Node, directory: &Directory, json: bool) -> Result<(), Failure> {
     let lines = mail::show(&node.addresses, &layout.accounts).await?;
     let sites = vec![Site { name: "a", nodes: vec![node.addresses.clone()] }];
     let demo = Demo { sites, accounts: layout.accounts.clone() };
     let text = serde_json::to_string_pretty(&demo);
     let text = text.map_err(|error| Failure::new(Exit::Software, error.to_string()))?;
-    let published =
-        nfs_compat::publish::publish(&DiskFs::new(), &directory.path, "demo.json", text.as_bytes());
+    let published = nfs_compat::publish::publish(&DiskFs::new(), &directory.path, DEMO_JSON, text.as_bytes());
     published.map_err(cannot_create)?;
     if json {
         say(text);
@@ -168,12 +193,19 @@ impl Directory {
         fs.create_dir_all(directory).map_err(cannot_create)?;
         let path = std::path::absolute(directory)?;
         let empty = fs.read_dir(&path).map_err(cannot_create)?.is_empty();
-        if !empty && !fs.exists(&path.join("demo.json")).map_err(cannot_create)? {
+        let mark = path.join(MARK);
+        if empty {
+            fs.create(&mark).map_err(cannot_create)?;
+        } else if !fs.exists(&mark).map_err(cannot_create)? {
             let message =
                 format!("{} is neither empty nor of an earlier demo: name another --dir", path.display());
             return Err(Failure::new(Exit::CannotCreate, message));
         }
-        Ok(Self { path, temporary: false })
+        // Whoever waits for it waits for this demo, not for an earlier one.
+        match fs.unlink(&path.join(DEMO_JSON)) {
+            Err(error) if !error.is_not_found() => Err(cannot_create(error)),
+            Ok(()) | Err(_) => Ok(Self { path, temporary: false }),
+        }
     }
 }
 

@@ -98,10 +98,19 @@ impl Node {
         Failure::new(Exit::Software, format!("the node ended: {how}"))
     }
 
-    fn with_log(&self, failure: &Failure) -> Failure {
+    /// Whether its log says so. It is the log of this start alone.
+    pub(super) fn found_a_port_taken(&self) -> bool {
+        self.log().contains(nix::errno::Errno::EADDRINUSE.desc())
+    }
+
+    fn log(&self) -> String {
         use nfs_compat::Fs as _;
         let log = nfs_compat::DiskFs::new().read(&self.log, 1 << 20).unwrap_or_default();
-        let log = String::from_utf8_lossy(&log).into_owned();
+        String::from_utf8_lossy(&log).into_owned()
+    }
+
+    fn with_log(&self, failure: &Failure) -> Failure {
+        let log = self.log();
         let lines: Vec<_> = log.lines().collect();
         let tail = lines.get(lines.len().saturating_sub(LOG_LINES)..).unwrap_or_default().join("\n");
         Failure::new(failure.exit, format!("{failure}; its log ends\n{tail}"))
@@ -124,7 +133,7 @@ impl Node {
 #[expect(clippy::disallowed_methods, reason = "a log for another process to write is no stored file")]
 fn log_file(path: &std::path::Path) -> Result<std::fs::File, Failure> {
     let cannot = |error| Failure::new(Exit::CannotCreate, format!("{}: {error}", path.display()));
-    std::fs::OpenOptions::new().create(true).append(true).open(path).map_err(cannot)
+    std::fs::OpenOptions::new().create(true).write(true).truncate(true).open(path).map_err(cannot)
 }
 
 /// Asks `/readyz`.

@@ -133,6 +133,22 @@ fn a_node_does_not_outlive_a_demo_that_was_killed() {
 }
 
 #[test]
+fn a_demo_takes_the_directory_of_one_that_was_killed_before_it_was_ready() {
+    let parent = tempfile::tempdir().unwrap();
+    std::fs::set_permissions(parent.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    let directory = parent.path().join("demo");
+    let first = Demo::start(&["--dir", directory.to_str().unwrap()]);
+    let pid = first.node()["pid"].as_u64().unwrap();
+    first.signal(Signal::SIGKILL);
+    eventually("its node ends", || (!is_alive(pid)).then_some(()));
+    std::fs::remove_file(directory.join("demo.json")).unwrap();
+    let second = Demo::start(&["--dir", directory.to_str().unwrap()]);
+    let file: Value =
+        serde_json::from_str(&std::fs::read_to_string(directory.join("demo.json")).unwrap()).unwrap();
+    assert_eq!(file, second.value);
+}
+
+#[test]
 fn a_temporary_directory_goes_with_the_demo() {
     let mut demo = Demo::start(&[]);
     let config = std::path::PathBuf::from(demo.node()["config"].as_str().unwrap());

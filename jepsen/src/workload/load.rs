@@ -18,6 +18,8 @@ use crate::wait;
 
 /// Sessions of one user; the server's own limit is 50.
 const PER_USER: usize = 25;
+/// Busy sessions of one account: the first delivers, the others read and tidy up after it.
+const WORKERS: usize = 5;
 /// Messages of an account under work; above it they are expunged.
 const MESSAGES_MAX: u32 = 20;
 /// Memory that an idle session may cost (issue "First light").
@@ -60,7 +62,7 @@ pub fn run(options: &Options) -> anyhow::Result<Report> {
     let wanted = u64::try_from(options.idle + options.busy)? + 200;
     ensure!(files_max >= wanted, "only {files_max} files may be open, {wanted} are needed");
     let mut setup = options.setup.clone();
-    setup.users = options.idle.div_ceil(PER_USER).max(options.busy.div_ceil(PER_USER)).max(1);
+    setup.users = options.idle.div_ceil(PER_USER).max(options.busy.div_ceil(WORKERS)).max(1);
     let users = setup.users;
     let mut server = Server::start(setup)?;
     let pid = server.pid().context("not started")?;
@@ -158,11 +160,9 @@ fn work(ports: Ports, count: usize, users: usize, time: Duration, report: &mut R
             scope.spawn(move || {
                 while !stopping.load(Ordering::Acquire) {
                     let begun = Instant::now();
-                    let done = if number.is_multiple_of(5) {
-                        deliver(ports, number % users)
-                    } else {
-                        read(ports, number % users)
-                    }?;
+                    let user = number / WORKERS % users;
+                    let delivers = number.is_multiple_of(WORKERS);
+                    let done = if delivers { deliver(ports, user) } else { read(ports, user) }?;
                     commands.fetch_add(done, Ordering::Relaxed);
                     let took = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
                     slowest.fetch_max(took, Ordering::Relaxed);

@@ -23,8 +23,11 @@ use crate::snapshot::MessageView;
 
 /// Headers longer than this are not kept: they are read as octets.
 pub const HEADER_BYTES_MAX: usize = 32 * 1024;
-/// Descriptions kept in memory for one account.
-const DESCRIBED_MAX: usize = 2000;
+/// Of descriptions kept in memory for one account, by their [`weight`]: what its clients look at right now. The rest is in the
+/// cache file.
+const DESCRIBED_BYTES_MAX: usize = 256 * 1024;
+/// A description in memory against the same one in the cache, from measurement: it is many small pieces.
+const IN_MEMORY: usize = 4;
 /// Octets of one message that are parsed and searched. What lies beyond is served, not looked into.
 const PARSE_BYTES_MAX: usize = 256 << 20;
 /// Of a cached description. Another version is parsed again.
@@ -73,11 +76,35 @@ pub struct Reader {
     lately: Arc<Mutex<Lately>>,
 }
 
-/// Descriptions used lately. The oldest half goes when there are too many: no order to be kept at every use.
+/// Descriptions made lately, oldest first: no order to be kept at every use.
 #[derive(Default)]
 struct Lately {
     known: HashMap<EntryId, Arc<Described>>,
-    order: VecDeque<EntryId>,
+    /// With the weight of each.
+    order: VecDeque<(EntryId, usize)>,
+    bytes: usize,
+}
+
+impl Lately {
+    /// The oldest make room. One that is too heavy by itself is not kept.
+    fn insert(&mut self, entry: EntryId, described: &Arc<Described>, weight: usize) {
+        if weight > DESCRIBED_BYTES_MAX / 4 || self.known.contains_key(&entry) {
+            return;
+        }
+        self.known.insert(entry, Arc::clone(described));
+        self.order.push_back((entry, weight));
+        self.bytes += weight;
+        while self.bytes > DESCRIBED_BYTES_MAX
+            && let Some((old, weight)) = self.order.pop_front()
+        {
+            self.known.remove(&old);
+            self.bytes -= weight;
+        }
+    }
+}
+
+fn weight(cached: &[u8]) -> usize {
+    cached.len() * IN_MEMORY
 }
 
 impl Reader {
@@ -126,7 +153,7 @@ impl Reader {
             return None;
         }
         let described = Described { message: cached.message, header: cached.header.map(Bytes::from) };
-        Some(self.remember(message.entry, described))
+        Some(self.remember(message.entry, described, weight(&bytes)))
     }
 
     fn wire(&self, mailbox: MailboxId, message: &MessageView) -> Result<Bytes, ReadError> {
@@ -137,29 +164,20 @@ impl Reader {
         let message = message::parse(wire, &Limits::default());
         let header = message.root.header.of(wire);
         let header = (header.len() <= HEADER_BYTES_MAX).then(|| header.to_vec());
+        let cached = Cached { version: CACHED_VERSION, wire_size: view.wire_size, message, header };
+        let bytes = options().serialize(&cached);
+        let described = Described { message: cached.message, header: cached.header.map(Bytes::from) };
+        // What cannot be encoded is parsed again next time.
+        let Ok(bytes) = bytes else { return Arc::new(described) };
         if let Some(cache) = &self.cache {
-            let (version, wire_size) = (CACHED_VERSION, view.wire_size);
-            let cached = Cached { version, wire_size, message, header };
-            // What cannot be cached is parsed again next time.
-            if let Ok(bytes) = options().serialize(&cached) {
-                cache.put(view.entry, &bytes);
-            }
-            let described = Described { message: cached.message, header: cached.header.map(Bytes::from) };
-            return self.remember(view.entry, described);
+            cache.put(view.entry, &bytes);
         }
-        self.remember(view.entry, Described { message, header: header.map(Bytes::from) })
+        self.remember(view.entry, described, weight(&bytes))
     }
 
-    fn remember(&self, entry: EntryId, described: Described) -> Arc<Described> {
+    fn remember(&self, entry: EntryId, described: Described, weight: usize) -> Arc<Described> {
         let described = Arc::new(described);
-        let mut lately = self.lately();
-        if lately.known.insert(entry, Arc::clone(&described)).is_none() {
-            lately.order.push_back(entry);
-        }
-        if lately.order.len() > DESCRIBED_MAX {
-            let old: Vec<_> = lately.order.drain(..DESCRIBED_MAX / 2).collect();
-            old.iter().for_each(|entry| drop(lately.known.remove(entry)));
-        }
+        self.lately().insert(entry, &described, weight);
         described
     }
 
@@ -309,4 +327,24 @@ impl Search<'_> {
 
 fn options() -> impl Options {
     bincode::DefaultOptions::new()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_oldest_descriptions_make_room_and_a_huge_one_is_not_kept() {
+        let mut lately = Lately::default();
+        let message = message::parse(b"Subject: x\r\n\r\n", &Limits::default());
+        let described = Arc::new(Described { message, header: None });
+        let entry = |number: u8| EntryId::from_bytes([number; 16]);
+        for number in 0..5 {
+            lately.insert(entry(number), &described, DESCRIBED_BYTES_MAX / 4);
+        }
+        lately.insert(entry(9), &described, DESCRIBED_BYTES_MAX / 4 + 1);
+        let kept: Vec<_> = (0..10).filter(|number| lately.known.contains_key(&entry(*number))).collect();
+        assert_eq!(kept, [1, 2, 3, 4]);
+        assert_eq!((lately.order.len(), lately.bytes), (4, DESCRIBED_BYTES_MAX));
+    }
 }

@@ -1,4 +1,4 @@
-//! `roost cluster status`
+//! `roost cluster status`, and what else there is to say to a cluster.
 
 use clap::Subcommand;
 use serde_json::json;
@@ -10,6 +10,9 @@ use super::output::Context;
 pub(crate) enum ClusterCommand {
     /// Print this node's view of its site: leader, term, lease, what it owns
     Status,
+    /// Make certificates for the connections between nodes
+    #[command(subcommand)]
+    Pki(super::pki::PkiCommand),
 }
 
 pub(crate) async fn status(context: &Context) -> Result<Exit, Failure> {

@@ -29,6 +29,7 @@ pub mod logging;
 mod mailbox;
 mod man;
 mod output;
+mod pki;
 mod progress;
 mod prompt;
 mod pw;
@@ -183,6 +184,7 @@ fn run(cli: Cli, words: Vec<OsString>) -> ExitCode {
         Command::Pw(args) => pw::run(&args, cli.globals.json),
         Command::Completions(args) => man::completions(&args),
         Command::Man(args) => man::pages(&args),
+        Command::Cluster(cluster::ClusterCommand::Pki(command)) => pki::run(&command, cli.globals.json),
         command @ (Command::Config(config::ConfigCommand::Reload)
         | Command::Auth(_)
         | Command::Who(_)
@@ -202,7 +204,7 @@ fn run(cli: Cli, words: Vec<OsString>) -> ExitCode {
         | Command::Explain(_)
         | Command::Lock(_)
         | Command::Uid(_)
-        | Command::Cluster(_)) => client::run(&command, &cli.globals, words),
+        | Command::Cluster(cluster::ClusterCommand::Status)) => client::run(&command, &cli.globals, words),
     };
     outcome.unwrap_or_else(|failure| failure.tell()).into()
 }
@@ -234,6 +236,7 @@ pub(crate) async fn serve_call(context: &mut Context, command: Command) -> Resul
         | Command::Serve(_)
         | Command::Config(config::ConfigCommand::Check(_) | config::ConfigCommand::Show(_))
         | Command::Pw(_)
+        | Command::Cluster(cluster::ClusterCommand::Pki(_))
         | Command::Completions(_)
         | Command::Man(_) => Err(Failure::usage("this command does not run inside a node")),
     }

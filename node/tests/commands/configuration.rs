@@ -61,3 +61,28 @@ fn pw_hashes_with_the_scheme_that_was_asked_for() {
     assert!(said.contains("ARGON2ID"), "it names the known ones: {said}");
     run(&["pw"], b"").fails(64);
 }
+
+#[test]
+fn a_ca_is_made_once_and_issues_a_certificate_for_each_node() {
+    let directory = tempfile::tempdir().unwrap();
+    let ca = directory.path().join("ca").to_str().unwrap().to_owned();
+    let out = directory.path().join("n2").to_str().unwrap().to_owned();
+    assert!(
+        run(&["cluster", "pki", "issue", &ca, "--site", "a", "--node", "2"], b"")
+            .fails(78)
+            .contains("pki init")
+    );
+    run(&["cluster", "pki", "init", &ca], b"").ok();
+    assert!(run(&["cluster", "pki", "init", &ca], b"").fails(73).contains("is there already"));
+    let issue = ["cluster", "pki", "issue", &ca, "--site", "a", "--node", "2", "--out", &out];
+    let more = [&issue[..], &["--address", "10.0.0.2", "--address", "n2.example.org", "--json"]].concat();
+    let issued = run(&more, b"").json();
+    assert_eq!(issued["certificate"], format!("{out}/a-2.pem"));
+    assert!(run(&issue, b"").fails(73).contains("a-2.pem"));
+    run(&["cluster", "pki", "issue", &ca, "--site", "a/b", "--node", "2"], b"").fails(64);
+    run(&["cluster", "pki", "issue", &ca, "--site", "a", "--node", "0"], b"").fails(64);
+    for key in [format!("{ca}/ca.key"), format!("{out}/a-2.key")] {
+        use std::os::unix::fs::PermissionsExt as _;
+        assert_eq!(std::fs::metadata(key).unwrap().permissions().mode() & 0o777, 0o600);
+    }
+}

@@ -39,15 +39,12 @@ pub enum Mutant {
 pub struct Plan {
     pub volume: Volume,
     pub mutant: Option<Mutant>,
-    /// Whether an owner that was deposed in the middle of its lazy work goes on with it: moves of files in the store
-    /// that come after another owner's. Its journal is never spared.
-    pub late_moves: bool,
 }
 
 impl Plan {
     /// What CI plays.
     pub fn new(volume: Volume) -> Self {
-        Self { volume, mutant: None, late_moves: false }
+        Self { volume, mutant: None }
     }
 
     /// As `--mode` has it.

@@ -18,9 +18,6 @@ struct Arguments {
     /// Volume: `private` to one node, or `shared` by several
     #[arg(long, default_value = "private")]
     mode: String,
-    /// Let deposed owners move files in the store after others were let in
-    #[arg(long)]
-    late_moves: bool,
     /// Go on after a finding, and count what was found
     #[arg(long)]
     keep_going: bool,
@@ -32,7 +29,7 @@ fn main() -> ExitCode {
         eprintln!("no such mode: {} (private, shared)", arguments.mode);
         return ExitCode::from(64);
     };
-    let plan = Plan { late_moves: arguments.late_moves, ..Plan::new(volume) };
+    let plan = Plan::new(volume);
     if arguments.schedules == 1 {
         return one(arguments.seed, plan);
     }

@@ -124,10 +124,15 @@ pub fn flags_of(message: &MessageView) -> BTreeSet<Flag> {
 impl Oracle {
     /// Permits what these requests do. Call it again without `first` after [`forbid`](Self::forbid).
     pub fn permit<'a>(&mut self, requests: impl IntoIterator<Item = &'a Request>, first: bool) {
-        let mut deletes = false;
-        for request in requests {
+        let requests: Vec<_> = requests.into_iter().collect();
+        let (mut deletes, mut removes) = (false, false);
+        for request in &requests {
             self.permit_one(request, first);
             deletes |= matches!(request, Request::Delete { .. });
+            removes |= matches!(request, Request::Delete { .. } | Request::Expunge { .. });
+        }
+        if removes {
+            requests.iter().for_each(|request| self.may_go_unseen(request));
         }
         // What moves into a mailbox that is deleted in the same breath goes with it.
         if deletes {
@@ -186,6 +191,15 @@ impl Oracle {
         }
     }
 
+    /// What one batch stores and removes is never shown, and tried again it is not stored again.
+    fn may_go_unseen(&mut self, request: &Request) {
+        let Request::Append(append) = request else { return };
+        for message in &append.messages {
+            let token = self.tokens.get_mut(&message.body.content).filter(|token| token.key.is_some());
+            token.into_iter().for_each(|token| token.may_have_gone = true);
+        }
+    }
+
     fn asked_for(&mut self, content: ContentId) {
         if let Some(token) = self.tokens.get_mut(&content)
             && token.fate == Fate::NotStored
@@ -241,6 +255,9 @@ impl Oracle {
 
     fn permit_rename(&mut self, from: &MailboxName, to: &MailboxName) {
         self.creatable.insert(to.clone());
+        // What an earlier request of the batch created goes along.
+        let below: Vec<_> = self.creatable.iter().filter_map(|name| renamed(name, from, to)).collect();
+        self.creatable.extend(below);
         for (id, mailbox) in self.mailboxes.iter_mut().filter(|(_, mailbox)| !mailbox.is_gone) {
             if from.is_inbox() {
                 if mailbox.name.is_inbox() {
@@ -250,14 +267,16 @@ impl Oracle {
                 continue;
             }
             let names: Vec<_> = mailbox.may_be_called.iter().chain([&mailbox.name]).cloned().collect();
-            for name in names {
-                let rest = name.as_str().strip_prefix(from.as_str());
-                let new = rest.filter(|rest| rest.is_empty() || rest.starts_with(model::name::SEPARATOR));
-                let new = new.and_then(|rest| MailboxName::new(&format!("{to}{rest}")).ok());
-                mailbox.may_be_called.extend(new);
-            }
+            mailbox.may_be_called.extend(names.iter().filter_map(|name| renamed(name, from, to)));
         }
     }
+}
+
+/// What a mailbox is called after a rename of itself or of one above it.
+fn renamed(name: &MailboxName, from: &MailboxName, to: &MailboxName) -> Option<MailboxName> {
+    let rest = name.as_str().strip_prefix(from.as_str())?;
+    let is_it = rest.is_empty() || rest.starts_with(model::name::SEPARATOR);
+    MailboxName::new(&format!("{to}{rest}")).ok().filter(|_| is_it)
 }
 
 fn permit_edit(known: &mut Known, edit: FlagEdit, flags: &[Flag]) {

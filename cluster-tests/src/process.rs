@@ -23,7 +23,6 @@ pub struct Gate {
 #[derive(Default)]
 struct State {
     dead: bool,
-    fenced: bool,
     calls: u64,
     stop_at: Option<u64>,
     pause: Option<(u64, Pause)>,
@@ -76,15 +75,6 @@ impl Gate {
         self.state().dead = true;
     }
 
-    /// Another owner was let in: what this one still wants to move in the store comes too late.
-    pub fn fence(&self) {
-        self.state().fenced = true;
-    }
-
-    fn is_fenced(&self) -> bool {
-        self.state().fenced
-    }
-
     pub fn is_dead(&self) -> bool {
         self.state().dead
     }
@@ -109,16 +99,6 @@ impl ProcessFs {
     fn pass(&self, path: &Path) -> Result<&SimFs> {
         pass(&self.gate, path)?;
         Ok(&self.volume)
-    }
-
-    /// As `pass`, for what moves names of messages and mailboxes.
-    fn pass_to_move(&self, path: &Path) -> Result<&SimFs> {
-        let volume = self.pass(path)?;
-        let is_store = path.iter().any(|part| part == "Maildir") && !is_in(path, "tmp");
-        if is_store && self.gate.is_fenced() {
-            return Err(Error::new("move", path, std::io::Error::other("the lease is over")));
-        }
-        Ok(volume)
     }
 
     fn wrap(&self, file: Box<dyn File>) -> Box<dyn File> {
@@ -160,19 +140,19 @@ impl Fs for ProcessFs {
     }
 
     fn rename(&self, from: &Path, to: &Path) -> Result<()> {
-        self.pass_to_move(to)?.rename(from, to)
+        self.pass(to)?.rename(from, to)
     }
 
     fn unlink(&self, path: &Path) -> Result<()> {
-        self.pass_to_move(path)?.unlink(path)
+        self.pass(path)?.unlink(path)
     }
 
     fn create_dir(&self, path: &Path) -> Result<()> {
-        self.pass_to_move(path)?.create_dir(path)
+        self.pass(path)?.create_dir(path)
     }
 
     fn remove_dir(&self, path: &Path) -> Result<()> {
-        self.pass_to_move(path)?.remove_dir(path)
+        self.pass(path)?.remove_dir(path)
     }
 
     fn read_dir(&self, path: &Path) -> Result<Vec<DirEntry>> {

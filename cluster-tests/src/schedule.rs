@@ -143,7 +143,7 @@ impl Sim {
             18..24 if self.plan.volume == Volume::Shared => {
                 self.take_over();
             }
-            24..32 if self.plan.volume == Volume::Shared => self.deposed_goes_on(),
+            24..40 if self.plan.volume == Volume::Shared => self.deposed_goes_on(),
             _ => self.serve(true),
         }
     }
@@ -196,7 +196,7 @@ impl Sim {
             20..29 => Strike::Fail,
             29..32 => Strike::Full,
             32..38 => Strike::Lossy,
-            38..48 if self.plan.volume == Volume::Shared => Strike::Paused,
+            38..60 if self.plan.volume == Volume::Shared => Strike::Paused,
             _ => Strike::Nothing,
         };
         let volume = &state.world.volume;
@@ -234,12 +234,10 @@ impl Sim {
             state.world.service.expire(state.session);
             state.takeovers += 1;
             let old = state.current.take().filter(|old| old.owner.is_some());
-            state.deposed.extend(old);
+            let now = state.world.now;
+            state.deposed.extend(old.map(|old| Process { deposed_at: now, ..old }));
             state.nodes += 1;
             let process = state.world.start(state.nodes);
-            if !self.plan.late_moves {
-                state.gate.fence();
-            }
             (state.session, state.gate) = (process.session, Arc::clone(&process.gate));
             state.history.note(format_args!("process {} takes the account over", process.number));
             process
@@ -273,6 +271,7 @@ impl Sim {
             (false, true) => {
                 // Its registry would drop an owner that is not sound.
                 process.owner = process.owner.take().filter(|owner| owner.is_sound());
+                process.deposed_at = state.world.now;
                 state.deposed.push(process);
             }
             (false, false) => {

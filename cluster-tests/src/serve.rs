@@ -195,7 +195,8 @@ impl Sim {
     pub(crate) fn deposed_goes_on(&self) {
         let process = self.state().deposed.pop();
         let Some(mut process) = process else { return };
-        let now = self.state().world.now;
+        // It stood still in the middle of something: for it the time is what it was.
+        let now = if self.state().rng.random_bool(0.5) { process.deposed_at } else { self.state().world.now };
         let what = self.state().rng.random_range(0..4);
         let requests = self.requests(&process);
         self.note(format_args!("process {} goes on, deposed", process.number));
@@ -291,7 +292,8 @@ impl Sim {
         let oracle = &state.oracle;
         let missed = oracle.arrivals.iter().find(|(content, base)| {
             let never_shown = oracle.tokens.get(content).is_some_and(|token| token.entries.is_empty());
-            never_shown && !oracle.removed.contains(*base)
+            // Renamed, it may carry \Deleted: seen and expunged by one batch, it is never shown.
+            never_shown && !oracle.removed.contains(*base) && !oracle.renamed.contains(*base)
         });
         if let Some((_, base)) = missed {
             state

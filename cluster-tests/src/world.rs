@@ -49,6 +49,8 @@ pub struct Process {
     pub spool: Option<Spool>,
     pub owner: Option<Box<Owner>>,
     pub epoch: Option<Epoch>,
+    /// When another was let in.
+    pub deposed_at: Now,
 }
 
 /// Why a process has no owner.
@@ -113,7 +115,9 @@ impl World {
         let gate = Arc::new(Gate::default());
         let fs: Arc<dyn Fs> = Arc::new(ProcessFs::new(self.volume.clone(), Arc::clone(&gate), self.mutant));
         let session = self.service.open_session(node).unwrap_or(SessionId(0));
-        Process { number: self.processes, node, gate, fs, session, spool: None, owner: None, epoch: None }
+        let deposed_at = self.now;
+        let (number, spool, owner, epoch) = (self.processes, None, None, None);
+        Process { number, node, gate, fs, session, spool, owner, epoch, deposed_at }
     }
 }
 

@@ -112,6 +112,7 @@ impl Owner {
             staged.push(Staged { entry, base });
             if let Err(error) = put {
                 staged.iter().for_each(|staged| format.unstage(mailbox, &staged.base));
+                self.note_missing(&error);
                 return Err(refused_by_disk(&error));
             }
         }

@@ -24,6 +24,8 @@ use crate::snapshot::MessageView;
 
 /// Different flag states remembered for one message. Beyond, the one left longest ago is forgotten.
 const FORMER_MAX: usize = 32;
+/// Messages under other programs' names that are remembered after they left.
+const DEPARTED_MAX: usize = 10_000;
 
 /// Flags as a public name shows them.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -91,6 +93,8 @@ pub(crate) struct Dues {
     /// What owners before us retired, or were about to. A crash can have put it back; whatever else shows up under a
     /// name that was in use before is somebody's doing.
     pub(crate) departed: HashSet<Departed>,
+    /// When the last of them was noted.
+    pub(crate) departed_unix_us: u64,
     /// Mailboxes that were looked at since the start.
     pub(crate) looked: BTreeSet<MailboxId>,
     /// Flags that the journal left before this epoch nobody else can still write (L-OB1).
@@ -120,6 +124,7 @@ impl Default for Dues {
             place: BTreeMap::new(),
             retire: Vec::new(),
             departed: HashSet::new(),
+            departed_unix_us: 0,
             looked: BTreeSet::new(),
             oldest: Epoch::from_u64(0),
             behind: BTreeMap::new(),
@@ -209,8 +214,9 @@ impl Dues {
 
     /// After a start: what the last owner retired is looked for when its mailbox is. Retiring all of it a second time
     /// would cost a listing each. Returns whether it may have left renames that a power cut undoes.
-    pub(crate) fn take_over(&mut self, oldest: Epoch) -> bool {
+    pub(crate) fn take_over(&mut self, oldest: Epoch, now_unix_us: u64) -> bool {
         self.oldest = oldest;
+        self.departed_unix_us = now_unix_us;
         self.departed.extend(std::mem::take(&mut self.retire));
         !(self.departed.is_empty() && self.behind.is_empty() && self.place.is_empty())
     }
@@ -229,17 +235,28 @@ impl Dues {
     /// Whether a file that no message is known for is one that we retired and a crash put back: where it was, or, under
     /// a name of our own, in a mailbox that it was moved out of before. What shows up in a mailbox after the first look
     /// at it was not there when the crash was over: somebody put it there.
-    pub(crate) fn has_departed(&self, mailbox: MailboxId, base: &str, own: bool) -> bool {
-        let is_it = |gone: &Departed| &*gone.base == base && (own || gone.mailbox == mailbox);
-        !self.looked.contains(&mailbox) && self.departed.iter().any(is_it)
+    /// On a shared volume an owner that was deposed can put it anywhere, and at any time.
+    pub(crate) fn has_departed(&self, mailbox: MailboxId, base: &str, own: bool, shared: bool) -> bool {
+        let is_it = |gone: &Departed| &*gone.base == base && (own || shared || gone.mailbox == mailbox);
+        (shared || !self.looked.contains(&mailbox)) && self.departed.iter().any(is_it)
+    }
+
+    /// Remembers one that left under another program's name, for as long as somebody can be late with it.
+    pub(crate) fn note_departed(&mut self, departed: Departed, now_unix_us: u64) {
+        if self.departed.len() < DEPARTED_MAX {
+            self.departed_unix_us = now_unix_us;
+            self.departed.insert(departed);
+        }
     }
 
     /// After all names were made durable: no crash brings an older state back, so only somebody else's late write can
-    /// (L-OB1), and nobody's at all on a private volume.
-    pub(crate) fn names_are_durable(&mut self, private: bool) {
+    /// (L-OB1), of what changed after `late_unix_us`; and nobody's at all on a private volume (`None`).
+    pub(crate) fn names_are_durable(&mut self, late_unix_us: Option<u64>) {
         let oldest = self.oldest;
         self.behind.retain(|_, behind| {
-            behind.former.retain(|(epoch, _)| behind.unwritten || (!private && *epoch >= oldest));
+            let is_recent = late_unix_us.is_some_and(|late| behind.changed_unix_us >= late);
+            let can_come_back = |epoch: Epoch| is_recent || (late_unix_us.is_some() && epoch >= oldest);
+            behind.former.retain(|(epoch, _)| behind.unwritten || can_come_back(*epoch));
             behind.unwritten || !behind.former.is_empty()
         });
     }

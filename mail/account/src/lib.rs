@@ -10,6 +10,7 @@
 
 mod adopt;
 mod append;
+mod astray;
 mod building;
 mod chunks;
 pub mod door;

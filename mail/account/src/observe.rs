@@ -5,6 +5,8 @@
 //!   lies above every UID known, else the next.
 //! - A message is expunged because its file is missing only after a second look, and never while its bytes are still to
 //!   be placed or lie in the hold, where only we put anything.
+//! - On a shared volume, what an owner that was deposed can have moved is looked for everywhere first
+//!   ([`crate::astray`]).
 //! - What a rename of ours explains that a power cut undid is nobody's wish ([`crate::dues`]): a file that left and is
 //!   there at the first look after a start is retired again. A file that shows up later, under whatever name, somebody
 //!   put there: it is a message.
@@ -20,6 +22,7 @@ use store::format::maildir::arrival_order;
 use store::format::{Examined, ObservedFile};
 
 use crate::append::{new_message_id, refused_by_disk};
+use crate::astray::LATE_US;
 use crate::door::{Refused, Reply};
 use crate::dues::{Departed, FlagState, Placing};
 use crate::owner::Owner;
@@ -57,7 +60,10 @@ impl Owner {
                 return Err(Refused::MailboxGone);
             }
             Some(id) => self.observe_mailbox(now, id, false)?,
-            None => self.observe_all(now, false)?,
+            None => {
+                self.straighten(now)?;
+                self.observe_all(now, false)?;
+            }
         }
         Ok(Reply::Done)
     }
@@ -72,7 +78,10 @@ impl Owner {
 
     pub(crate) fn observe_mailbox(&mut self, now: Now, id: MailboxId, thorough: bool) -> Result<(), Refused> {
         let format = Arc::clone(&self.setup.format);
-        let observed = format.observe(id, now.unix_us, thorough).map_err(|error| refused_by_disk(&error))?;
+        let observed = format.observe(id, now.unix_us, thorough).map_err(|error| {
+            self.note_missing(&error);
+            refused_by_disk(&error)
+        })?;
         let Some(observed) = observed else { return Ok(()) };
         self.healed.extend(observed.healed);
         let Some(view) = self.image.building.view(&self.image.state, id) else { return Ok(()) };
@@ -89,20 +98,24 @@ impl Owner {
             self.observe_unknown(now, id, unknown)?;
         }
         self.image.dues.looked.insert(id);
-        self.forget_departed();
+        self.forget_departed(now);
         if missing.is_empty() { Ok(()) } else { self.observe_missing(now, id, missing) }
     }
 
     /// What a crash put back was met, once every mailbox was looked at; when that is durable, it cannot come back.
-    fn forget_departed(&mut self) {
+    fn forget_departed(&mut self, now: Now) {
         if self.image.dues.departed.is_empty() {
+            return;
+        }
+        let since = now.unix_us.saturating_sub(self.image.dues.departed_unix_us);
+        if self.is_shared() && since < LATE_US {
             return;
         }
         let wanted = self.wanted();
         if wanted.iter().any(|(id, _)| !self.image.dues.looked.contains(id)) {
             return;
         }
-        match self.sync_placed() {
+        match self.sync_placed(now) {
             Ok(()) => self.image.dues.departed.clear(),
             Err(error) => {
                 tracing::warn!(account = %self.setup.account, %error, "renames are not durable yet");
@@ -207,6 +220,9 @@ impl Owner {
         let mut neighbour: Option<Neighbour> = None;
         for file in unknown {
             let own = entry_in(&file.base);
+            if self.is_astray(now, id, &file.base, own)? {
+                continue;
+            }
             if self.is_accounted_for(now, id, &file, own) {
                 continue;
             }
@@ -261,12 +277,8 @@ impl Owner {
         own: Option<EntryId>,
     ) -> bool {
         let departed = Departed { mailbox: id, base: Arc::clone(&file.base) };
-        if self.image.dues.has_departed(id, &file.base, own.is_some()) {
-            self.image.dues.unsynced.insert(id);
-            if let Err(error) = self.setup.format.retire(id, &file.base, now.unix_s()) {
-                tracing::warn!(account = %self.setup.account, %error, "removed message is back in its place");
-                self.image.dues.retire.push(departed);
-            }
+        if self.image.dues.has_departed(id, &file.base, own.is_some(), self.is_shared()) {
+            self.retire_again(now, departed);
             return true;
         }
         let dues = &self.image.dues;
@@ -382,6 +394,7 @@ impl Owner {
             missing.into_iter().filter(|message| self.is_missing(message, &seen)).collect();
         let held = self.put_back(id, &missing).map_err(|error| refused_by_disk(&error))?;
         missing.retain(|message| !held.contains(&message.base));
+        self.bring_back_strays(id, &mut missing).map_err(|error| refused_by_disk(&error))?;
         if missing.is_empty() {
             return Ok(());
         }

@@ -81,7 +81,7 @@ impl Owner {
         image.dues.epoch = setup.tenure.epoch;
         // Whoever could still write names of files had the epoch before ours (L-OB1).
         let oldest = found.mark.as_ref().map_or(setup.tenure.epoch, |mark| mark.epoch);
-        let left_renames = image.dues.take_over(oldest);
+        let left_renames = image.dues.take_over(oldest, now.unix_us);
         let replica = replica_of(&image, &setup);
         let home = setup.home.clone();
         let (fs, tenure) = (Arc::clone(&setup.fs), setup.tenure.clone());

@@ -37,6 +37,8 @@ pub struct Owner {
     pub(crate) turn: Turn,
     pub(crate) snapshot: Arc<Snapshot>,
     pub(crate) timers: Timers,
+    /// Keywords that the store knows of.
+    pub(crate) keywords_told: usize,
     /// The files outlived their journal: what they are numbered, somebody may have seen otherwise.
     pub(crate) lost_state: bool,
     /// What was found wrong and put right since the start.
@@ -67,6 +69,7 @@ impl Owner {
             turn: Turn::default(),
             snapshot,
             timers: Timers::default(),
+            keywords_told: 0,
             lost_state: false,
             healed: Vec::new(),
             broken: None,
@@ -202,6 +205,7 @@ impl Owner {
     }
 
     pub(crate) fn publish(&mut self) {
+        self.tell_keywords();
         self.snapshot = self.image.building.snapshot(&self.image.state, self.log.lsn());
     }
 

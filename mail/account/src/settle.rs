@@ -5,20 +5,20 @@
 //! - A failure here loses nothing and refuses nobody: it is tried again later, and told to the operator.
 //! - A checkpoint is written only when no bytes wait to be placed: whoever starts from it need not look for them.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::atomic::Ordering;
 use std::time::{Duration, SystemTime};
 
 use model::{EntryId, MailboxId, MailboxName, SystemFlags, Uid};
 use store::format::{Flags, Lists};
 
+use crate::astray::LATE_US;
 use crate::door::{Refused, Reply};
 use crate::dues::Placing;
 use crate::log::{CheckpointFailure, Failure};
 use crate::observe::entry_in;
 use crate::owner::Owner;
 use crate::setup::Now;
-use crate::tenure::Volume;
 
 /// Records and bytes since the last checkpoint that call for the next (`locking.md` §6.1).
 pub(crate) const CHECKPOINT_RECORDS: u64 = 2000;
@@ -122,7 +122,8 @@ impl Owner {
         self.timers.retry_unix_us = Some(now.unix_us.saturating_add(RETRY_US));
         let wanted = self.wanted();
         if self.image.dues.arrange {
-            if let Err(error) = self.setup.format.arrange(&wanted, now.unix_s()) {
+            let is_gone = |id| self.is_gone(id);
+            if let Err(error) = self.setup.format.arrange(&wanted, &is_gone, now.unix_s()) {
                 self.report("mailbox directories are late", &error.to_string());
                 return;
             }
@@ -151,6 +152,7 @@ impl Owner {
                 continue;
             };
             placing.attempts = placing.attempts.saturating_add(1);
+            self.note_missing(&error);
             if error.is_not_found() && placing.attempts >= PLACE_ATTEMPTS_MAX {
                 self.report("the bytes of a message are missing", &format!("{}: {error}", placing.base));
                 continue;
@@ -191,7 +193,12 @@ impl Owner {
                     tracing::warn!(account = %self.setup.account, %error, "removed message is still in its place");
                     self.image.dues.retire.push(departed);
                 }
-                Ok(()) | Err(_) => _ = self.image.dues.unsynced.insert(departed.mailbox),
+                Ok(()) | Err(_) => {
+                    self.image.dues.unsynced.insert(departed.mailbox);
+                    if self.is_shared() && entry_in(&departed.base).is_none() {
+                        self.image.dues.note_departed(departed, now.unix_us);
+                    }
+                }
             }
         }
     }
@@ -266,12 +273,13 @@ impl Owner {
     }
 
     /// Whoever starts from the checkpoint does not look for bytes that a crash put back.
-    pub(crate) fn sync_placed(&mut self) -> nfs_compat::Result<()> {
+    pub(crate) fn sync_placed(&mut self, now: Now) -> nfs_compat::Result<()> {
         let wanted: BTreeSet<_> = self.wanted().into_iter().map(|(id, _)| id).collect();
         let unsynced: Vec<_> = self.image.dues.unsynced.intersection(&wanted).copied().collect();
-        self.setup.format.sync_placed(&unsynced)?;
+        self.setup.format.sync_placed(&unsynced).inspect_err(|error| self.note_missing(error))?;
         self.image.dues.unsynced.clear();
-        self.image.dues.names_are_durable(self.setup.tenure.volume == Volume::Private);
+        let late = now.unix_us.saturating_sub(LATE_US);
+        self.image.dues.names_are_durable(self.is_shared().then_some(late));
         Ok(())
     }
 
@@ -306,7 +314,13 @@ impl Owner {
         self.timers.swept_unix_us = Some(now.unix_us);
         let before = Now { unix_us: now.unix_us.saturating_sub(HOLD_US) }.unix_s();
         let state = &self.image.state;
-        let is_live = |base: &str| entry_in(base).is_some_and(|entry| state.place_of(entry).is_some());
+        let views = self.image.building.views().flat_map(|(_, view)| view.iter());
+        let foreign: HashSet<&str> =
+            views.map(|message| &*message.base).filter(|base| entry_in(base).is_none()).collect();
+        let is_live = |base: &str| match entry_in(base) {
+            Some(entry) => state.place_of(entry).is_some(),
+            None => foreign.contains(base),
+        };
         if let Err(error) = self.setup.format.sweep(before, self.setup.tenure.epoch, &is_live) {
             tracing::warn!(account = %self.setup.account, %error, "old files stay");
         }
@@ -319,7 +333,7 @@ impl Owner {
         if !self.image.dues.is_placed() {
             return Err("messages are still to be put in their place".to_owned());
         }
-        self.sync_placed().map_err(|error| error.to_string())?;
+        self.sync_placed(now).map_err(|error| error.to_string())?;
         // One site: what it has applied is stable (R-GC1).
         let version = self.image.state.version().clone();
         self.image.state.forget_removed(&version);

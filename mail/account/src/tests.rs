@@ -3,6 +3,7 @@
 mod changes;
 mod crash;
 mod faults;
+mod late;
 mod neighbours;
 mod recovery;
 mod undone;

@@ -135,6 +135,7 @@ impl Owner {
             copies.push(Copied { source, entry, base });
             if let Err(error) = put {
                 copies.iter().for_each(|copy| format.unstage(to, &copy.base));
+                self.note_missing(&error);
                 return Err(refused_by_disk(&error));
             }
         }

@@ -36,8 +36,14 @@ pub trait Format: Send + Sync {
     fn check_name(&self, name: &MailboxName) -> Result<(), NameError>;
 
     /// Makes the directories agree with these mailboxes: creates, renames, and moves into the hold those that carry
-    /// the id of a mailbox which is not wanted. Directories without an id are left alone.
-    fn arrange(&self, wanted: &[(MailboxId, MailboxName)], now_unix_s: i64) -> Result<()>;
+    /// the id of a mailbox which is known to be gone. Directories without an id, or with one that the owner has never
+    /// heard of, are left alone: somebody who came later may have made them.
+    fn arrange(
+        &self,
+        wanted: &[(MailboxId, MailboxName)],
+        is_gone: &dyn Fn(MailboxId) -> bool,
+        now_unix_s: i64,
+    ) -> Result<()>;
 
     /// Writes the id into a mailbox directory that had none ([`FoundMailbox::id`]).
     fn adopt(&self, found: &MailboxName, id: MailboxId) -> Result<()>;
@@ -67,8 +73,9 @@ pub trait Format: Send + Sync {
     /// Takes the bytes out of the mailbox into the hold.
     fn retire(&self, mailbox: MailboxId, base: &str, now_unix_s: i64) -> Result<()>;
 
-    /// Unlinks what has been in the hold since before `before_unix_s`; staged bytes of our own, of this epoch or an
-    /// older one, that are no message (`is_live`); other programs' stage files 36 hours older than that.
+    /// Unlinks what is no message (`is_live`) and has been in the hold since before `before_unix_s`, or on stage, where
+    /// other programs' files have 36 hours longer. Bytes of an epoch later than `own` are left alone: whether they are a
+    /// message only their owner knows.
     fn sweep(&self, before_unix_s: i64, own: Epoch, is_live: &dyn Fn(&str) -> bool) -> Result<u64>;
 
     /// Opens a message's bytes, wherever they are now.
@@ -81,8 +88,15 @@ pub trait Format: Send + Sync {
     /// Bases of all messages on disk, without taking note of them.
     fn list(&self, mailbox: MailboxId) -> Result<Vec<Arc<str>>>;
 
+    /// Whether the mailbox has bytes under this base, on stage or where readers look.
+    fn has(&self, mailbox: MailboxId, base: &str) -> Result<bool>;
+
     /// Those of these bases under which bytes lie in the hold.
     fn held(&self, bases: &HashSet<Arc<str>>) -> Result<HashSet<Arc<str>>>;
+
+    /// Every keyword that the journal has named, in its order. From here on letters are given out in that order, so that
+    /// owners of one account, however late, never give one letter two meanings.
+    fn know_keywords(&self, keywords: Vec<Keyword>);
 
     /// Reads a file that appeared without us: its size, wire size, content and date.
     fn examine(&self, mailbox: MailboxId, base: &str) -> Result<Examined>;

@@ -106,6 +106,11 @@ pub(super) fn read_own(base: &str) -> Option<(EntryId, Epoch)> {
     Some((EntryId::parse_hex(entry)?, Epoch::parse_hex(epoch)?))
 }
 
+/// The epoch under which a base of ours was made.
+pub fn made_under(base: &str) -> Option<Epoch> {
+    read_own(base).map(|(_, epoch)| epoch)
+}
+
 /// Order in which files without a UID get theirs (maildir.md §3).
 pub fn arrival_order(a: &str, b: &str) -> std::cmp::Ordering {
     let number = |text: &str| text.bytes().take_while(u8::is_ascii_digit).count();

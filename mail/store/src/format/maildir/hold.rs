@@ -1,13 +1,18 @@
 //! Bytes that left their mailbox, kept while a snapshot may still read them (L-UN, J8).
 //!
-//! The hold has a directory for each minute; sweeping removes whole minutes.
+//! The hold has a directory for each minute; sweeping removes whole minutes. In it lie files `BASE`, or `BASE:N` where
+//! the name was taken, and directories `mailbox-ID`.
+//!
+//! Invariants
+//! - A name that is in use is never renamed over (L-FN1).
+//! - Sweeping unlinks no message: what an owner that was deposed took in by mistake stays until it is put back.
 
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use model::MailboxId;
-use nfs_compat::{EntryKind, Fs, Result};
+use nfs_compat::{DirEntry, EntryKind, Fs, Result};
 
 use super::missing;
 
@@ -25,7 +30,14 @@ impl Hold {
 
     /// Moves a message file in, under its base.
     pub(super) fn take(&self, from: &Path, base: &str, now_unix_s: i64) -> Result<()> {
-        self.fs.rename(from, &self.slot(now_unix_s)?.join(base))
+        let slot = self.slot(now_unix_s)?;
+        let mut to = slot.join(base);
+        let mut again = 1;
+        while self.fs.exists(&to)? {
+            again += 1;
+            to = slot.join(format!("{base}:{again}"));
+        }
+        self.fs.rename(from, &to)
     }
 
     /// Moves a mailbox directory in, whole.
@@ -62,13 +74,12 @@ impl Hold {
     /// Finds a message's bytes, alone or in a mailbox that was taken in whole.
     pub(super) fn find(&self, base: &str) -> Result<PathBuf> {
         for (_, slot) in self.slots()? {
-            let alone = slot.join(base);
-            if self.fs.exists(&alone)? {
-                return Ok(alone);
+            let entries = self.fs.read_dir(&slot)?;
+            let mut alone = entries.iter().filter_map(|entry| entry.name.to_str());
+            if let Some(name) = alone.find(|name| is_of(name, base)) {
+                return Ok(slot.join(name));
             }
-            for entry in
-                self.fs.read_dir(&slot)?.into_iter().filter(|entry| entry.kind == EntryKind::Directory)
-            {
+            for entry in entries.into_iter().filter(|entry| entry.kind == EntryKind::Directory) {
                 if let Some(path) = self.find_in_mailbox(&slot.join(&entry.name), base)? {
                     return Ok(path);
                 }
@@ -83,7 +94,7 @@ impl Hold {
         for (_, slot) in self.slots()? {
             for entry in self.fs.read_dir(&slot)? {
                 if entry.kind != EntryKind::Directory {
-                    held.extend(entry.name.to_str().and_then(|base| bases.get(base)).cloned());
+                    held.extend(entry.name.to_str().and_then(|name| bases.get(base_of(name))).cloned());
                     continue;
                 }
                 for part in ["cur", "new", "tmp"] {
@@ -91,8 +102,8 @@ impl Hold {
                         Err(error) if error.is_not_found() => continue,
                         names => names?,
                     };
-                    let base = |name: &str| bases.get(name.split_once(':').map_or(name, |(base, _)| base));
-                    held.extend(names.iter().filter_map(|entry| base(entry.name.to_str()?)).cloned());
+                    let base = |entry: &DirEntry| bases.get(base_of(entry.name.to_str()?)).cloned();
+                    held.extend(names.iter().filter_map(base));
                 }
             }
         }
@@ -107,39 +118,74 @@ impl Hold {
                 Err(error) if error.is_not_found() => continue,
                 entries => entries?,
             };
-            let is_it = |name: &str| {
-                name.strip_prefix(base).is_some_and(|rest| rest.is_empty() || rest.starts_with(':'))
-            };
-            if let Some(entry) = entries.iter().find(|entry| entry.name.to_str().is_some_and(is_it)) {
+            let is_it = |entry: &&DirEntry| entry.name.to_str().is_some_and(|name| is_of(name, base));
+            if let Some(entry) = entries.iter().find(is_it) {
                 return Ok(Some(directory.join(&entry.name)));
             }
         }
         Ok(None)
     }
 
-    /// Unlinks whole minutes that ended before this time. Returns how many files went.
-    pub(super) fn sweep(&self, before_unix_s: i64) -> Result<u64> {
-        let mut removed = 0;
+    /// Unlinks whole minutes that ended before this time, but for files whose base may not go. Returns how many went.
+    pub(super) fn sweep(&self, before_unix_s: i64, may_go: &dyn Fn(&str) -> bool) -> Result<u64> {
+        let mut swept = Swept::default();
         for (slot, path) in self.slots()? {
             if (slot + 1).saturating_mul(SLOT_S) <= before_unix_s {
-                removed += self.remove_tree(&path)?;
+                swept.add(self.remove_tree(&path, may_go)?);
             }
         }
-        Ok(removed)
+        Ok(swept.removed)
     }
 
-    fn remove_tree(&self, directory: &Path) -> Result<u64> {
-        let mut removed = 0;
+    fn remove_tree(&self, directory: &Path, may_go: &dyn Fn(&str) -> bool) -> Result<Swept> {
+        let mut swept = Swept::default();
         for entry in self.fs.read_dir(directory)? {
             let path = directory.join(&entry.name);
             if entry.kind == EntryKind::Directory {
-                removed += self.remove_tree(&path)?;
+                swept.add(self.remove_tree(&path, may_go)?);
+            } else if may_go(base_of(&entry.name.to_string_lossy())) {
+                swept.removed += u64::from(gone_is_done(self.fs.unlink(&path))?);
             } else {
-                self.fs.unlink(&path)?;
-                removed += 1;
+                swept.kept += 1;
             }
         }
-        self.fs.remove_dir(directory)?;
-        Ok(removed)
+        if swept.kept == 0 {
+            // What was brought back from here must not go with the directory when the power is cut.
+            gone_is_done(self.fs.sync_dir(directory))?;
+            gone_is_done(self.fs.remove_dir(directory))?;
+        }
+        Ok(swept)
     }
+}
+
+/// What became of the files of a directory.
+#[derive(Default)]
+struct Swept {
+    removed: u64,
+    kept: u64,
+}
+
+impl Swept {
+    fn add(&mut self, other: Self) {
+        self.removed += other.removed;
+        self.kept += other.kept;
+    }
+}
+
+/// Another owner may sweep at the same time. Returns whether it was us.
+fn gone_is_done(removed: Result<()>) -> Result<bool> {
+    match removed {
+        Ok(()) => Ok(true),
+        Err(error) if error.is_not_found() => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+/// The base of a file's name: up to the colon.
+fn base_of(name: &str) -> &str {
+    name.split_once(':').map_or(name, |(base, _)| base)
+}
+
+fn is_of(name: &str, base: &str) -> bool {
+    base_of(name) == base
 }

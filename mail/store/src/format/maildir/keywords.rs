@@ -2,6 +2,9 @@
 //!
 //! Invariants
 //! - A number never changes its meaning and is never given to another keyword.
+//! - Where an account may have several owners, one after the other, numbers are given in the order in which the journal
+//!   named the keywords ([`Keywords::follow`]): an owner that is late writes a table that is shorter than its
+//!   successor's, and never another one.
 //! - The file names a letter before any file name shows it.
 
 use std::path::Path;
@@ -20,6 +23,8 @@ const FILE_BYTES_MAX: u64 = 1 << 20;
 #[derive(Clone, Debug, Default)]
 pub(super) struct Keywords {
     names: Vec<Option<Keyword>>,
+    /// Numbers that the file names.
+    written: usize,
     loaded: bool,
 }
 
@@ -34,8 +39,21 @@ impl Keywords {
             Err(error) if error.is_not_found() => {}
             Err(error) => return Err(error),
         }
+        self.written = self.names.len();
         self.loaded = true;
         Ok(())
+    }
+
+    /// Gives numbers to all that the journal has named and that have none, in this order.
+    pub(super) fn follow(&mut self, journal: &[Keyword]) {
+        for keyword in journal {
+            if self.names.len() >= LETTERS {
+                return;
+            }
+            if !self.names.contains(&Some(keyword.clone())) {
+                self.names.push(Some(keyword.clone()));
+            }
+        }
     }
 
     fn parse(&mut self, text: &str) {
@@ -66,12 +84,11 @@ impl Keywords {
     pub(super) fn letters(&mut self, fs: &dyn Fs, mailbox: &Path, keywords: &[Keyword]) -> Result<Vec<char>> {
         let mut letters = Vec::with_capacity(keywords.len());
         let before = self.names.len();
-        let mut added = false;
+        let mut greatest = 0;
         for keyword in keywords {
             let number = match self.names.iter().position(|name| name.as_ref() == Some(keyword)) {
                 Some(number) => number,
                 None if self.names.len() < LETTERS => {
-                    added = true;
                     self.names.push(Some(keyword.clone()));
                     self.names.len() - 1
                 }
@@ -79,11 +96,15 @@ impl Keywords {
             };
             if number < LETTERS {
                 letters.push(char::from(b'a' + number as u8));
+                greatest = greatest.max(number + 1);
             }
         }
-        if added && let Err(error) = self.write(fs, mailbox) {
-            self.names.truncate(before);
-            return Err(error);
+        if greatest > self.written {
+            if let Err(error) = self.write(fs, mailbox) {
+                self.names.truncate(before);
+                return Err(error);
+            }
+            self.written = self.names.len();
         }
         Ok(letters)
     }

@@ -5,14 +5,15 @@
 //! - A message of ours is staged in `tmp` under its final base, and comes into `new` or `cur` by one rename, after its
 //!   append was journaled. So no program ever sees a message in `new` that does not count.
 //! - A base of ours names the entry and the epoch, so no two owners ever write one file (L-FN1).
-//! - Bytes are unlinked only from the hold (L-UN), or from the stage when they never became a message.
+//! - Bytes are unlinked only from the hold (L-UN), or from the stage when they never became a message; and only those
+//!   of which the owner knows that they are no message, whatever it missed.
 
 use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
-use model::{EntryId, Epoch, MailboxId, MailboxName, NameError};
+use model::{EntryId, Epoch, Keyword, MailboxId, MailboxName, NameError};
 use nfs_compat::{Error, Fs, Result};
 
 use super::{Examined, Flags, Format, FormerLists, FoundMailbox, Lists, Observed, ObservedFile, Source};
@@ -27,7 +28,7 @@ mod lists;
 mod mailbox;
 mod mend;
 
-pub use filename::arrival_order;
+pub use filename::{arrival_order, made_under};
 
 use hold::Hold;
 use mailbox::{Mailbox, Place};
@@ -43,12 +44,15 @@ pub struct Maildir {
     root: PathBuf,
     hold: Hold,
     mailboxes: Mutex<HashMap<MailboxId, Arc<Mutex<Mailbox>>>>,
+    /// Keywords in the journal's order ([`Format::know_keywords`]).
+    keywords: Mutex<Arc<[Keyword]>>,
 }
 
 impl Maildir {
     pub fn new(fs: Arc<dyn Fs>, home: &Home) -> Self {
         let hold = Hold::new(Arc::clone(&fs), home.hold());
-        Self { fs, root: home.maildir().to_owned(), hold, mailboxes: Mutex::default() }
+        let keywords = Mutex::new(Arc::from([]));
+        Self { fs, root: home.maildir().to_owned(), hold, mailboxes: Mutex::default(), keywords }
     }
 
     /// The mailbox of this id: as remembered, or found by the id that its directory carries.
@@ -73,9 +77,7 @@ impl Maildir {
     fn rename_mailbox(&self, id: MailboxId, from: &Path, name: &MailboxName) -> Result<()> {
         let to = layout::path(&self.root, name);
         if self.fs.exists(&to)? {
-            let aside =
-                self.root.join(format!("..roost-moving-{}", layout::read_id(&*self.fs, &to)?.unwrap_or(id)));
-            self.fs.rename(&to, &aside)?;
+            self.move_aside(&to, id)?;
         }
         self.fs.rename(from, &to)?;
         self.fs.sync_dir(&self.root)?;
@@ -87,9 +89,34 @@ impl Maildir {
         Ok(())
     }
 
+    fn move_aside(&self, directory: &Path, or: MailboxId) -> Result<()> {
+        let id = layout::read_id(&*self.fs, directory)?.unwrap_or(or);
+        self.fs.rename(directory, &self.root.join(format!("..roost-moving-{id}")))
+    }
+
+    /// Makes the directory of a mailbox that has none. One that carries another mailbox's id is that mailbox, wherever
+    /// somebody put it, and makes room.
+    fn create_mailbox(&self, id: MailboxId, name: &MailboxName) -> Result<()> {
+        let to = layout::path(&self.root, name);
+        let theirs = layout::read_id(&*self.fs, &to)?.filter(|theirs| *theirs != id);
+        if theirs.is_some() && !name.is_inbox() {
+            self.move_aside(&to, id)?;
+        }
+        let directory = layout::create(&*self.fs, &self.root, name, id)?;
+        // What is remembered of a directory that is gone says nothing of this one.
+        lock(&self.mailboxes).remove(&id);
+        self.remember(id, name.clone(), directory);
+        Ok(())
+    }
+
     /// Directories by the id they carry, those that a rename moved aside included.
     fn carried(&self) -> Result<HashMap<MailboxId, (Option<MailboxName>, PathBuf)>> {
-        let mut carried = HashMap::new();
+        let all = self.all_carried()?;
+        Ok(all.into_iter().map(|(id, name, directory)| (id, (name, directory))).collect())
+    }
+
+    fn all_carried(&self) -> Result<Vec<(MailboxId, Option<MailboxName>, PathBuf)>> {
+        let mut carried = Vec::new();
         let aside = match self.fs.read_dir(&self.root) {
             Ok(entries) => entries,
             Err(error) if error.is_not_found() => Vec::new(),
@@ -99,16 +126,51 @@ impl Maildir {
             if entry.name.to_str().is_some_and(|name| name.starts_with("..roost-moving-")) {
                 let directory = self.root.join(&entry.name);
                 if let Some(id) = layout::read_id(&*self.fs, &directory)? {
-                    carried.insert(id, (None, directory));
+                    carried.push((id, None, directory));
                 }
             }
         }
         for (name, directory) in layout::scan(&*self.fs, &self.root)? {
             if let Some(id) = layout::read_id(&*self.fs, &directory)? {
-                carried.insert(id, (Some(name), directory));
+                carried.push((id, Some(name), directory));
             }
         }
         Ok(carried)
+    }
+
+    /// Of two directories that carry one id, which only an owner that was deposed can have made, the one under the
+    /// mailbox's name takes in what lies in the other.
+    fn merge_twins(&self, wanted: &[(MailboxId, MailboxName)], now_unix_s: i64) -> Result<()> {
+        let all = self.all_carried()?;
+        for (id, name) in wanted {
+            let twins: Vec<_> = all.iter().filter(|(carried, _, _)| carried == id).collect();
+            let Some(kept) = twins.iter().find(|(_, is, _)| is.as_ref() == Some(name)).or(twins.first())
+            else {
+                continue;
+            };
+            for (_, _, other) in twins.iter().filter(|(_, _, directory)| *directory != kept.2) {
+                for part in ["tmp", "new", "cur"] {
+                    self.move_files(&other.join(part), &kept.2.join(part))?;
+                }
+                self.hold.take_directory(other, *id, now_unix_s)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Moves files whose names are free there.
+    fn move_files(&self, from: &Path, to: &Path) -> Result<()> {
+        let entries = match self.fs.read_dir(from) {
+            Err(error) if error.is_not_found() => return Ok(()),
+            entries => entries?,
+        };
+        for entry in entries {
+            let to = to.join(&entry.name);
+            if !self.fs.exists(&to)? {
+                self.fs.rename(&from.join(&entry.name), &to)?;
+            }
+        }
+        Ok(())
     }
 
     /// Moves a file of `mailbox` to where its flags say, from wherever it is.
@@ -122,6 +184,7 @@ impl Maildir {
     ) -> Result<()> {
         let directory = mailbox.directory.clone();
         mailbox.keywords.load(&*self.fs, &directory)?;
+        mailbox.keywords.follow(&lock(&self.keywords));
         let letters = mailbox.keywords.letters(&*self.fs, &directory, flags.keywords)?;
         let bare = flags.system == model::SystemFlags::NONE && letters.is_empty() && old.is_empty();
         let fresh = flags.fresh && bare;
@@ -196,8 +259,14 @@ impl Format for Maildir {
         layout::directory_name(name).map(|_| ())
     }
 
-    fn arrange(&self, wanted: &[(MailboxId, MailboxName)], now_unix_s: i64) -> Result<()> {
+    fn arrange(
+        &self,
+        wanted: &[(MailboxId, MailboxName)],
+        is_gone: &dyn Fn(MailboxId) -> bool,
+        now_unix_s: i64,
+    ) -> Result<()> {
         self.fs.create_dir_all(&self.root)?;
+        self.merge_twins(wanted, now_unix_s)?;
         let mut carried = self.carried()?;
         for (id, name) in wanted {
             match carried.remove(id) {
@@ -208,17 +277,17 @@ impl Format for Maildir {
                     self.rename_mailbox(*id, &directory, name)?;
                     self.remember(*id, name.clone(), layout::path(&self.root, name));
                 }
-                None => {
-                    let directory = layout::create(&*self.fs, &self.root, name, *id)?;
-                    self.remember(*id, name.clone(), directory);
-                }
+                None => self.create_mailbox(*id, name)?,
             }
             // What a rename moved aside is found under its new name by those that come after.
             carried.extend(self.carried()?.into_iter().filter(|(_, (name, _))| name.is_none()));
         }
         for (id, (name, directory)) in carried {
-            if wanted.iter().all(|(wanted, _)| *wanted != id)
+            let is_wanted = || wanted.iter().any(|(wanted, _)| *wanted == id);
+            if is_gone(id)
+                && !is_wanted()
                 && name.as_ref().is_none_or(|name| !name.is_inbox())
+                && layout::read_id(&*self.fs, &directory)? == Some(id)
             {
                 self.hold.take_directory(&directory, id, now_unix_s)?;
                 lock(&self.mailboxes).remove(&id);
@@ -342,7 +411,9 @@ impl Format for Maildir {
     }
 
     fn sweep(&self, before_unix_s: i64, own: Epoch, is_live: &dyn Fn(&str) -> bool) -> Result<u64> {
-        let mut removed = self.hold.sweep(before_unix_s)?;
+        let may_go =
+            |base: &str| filename::read_own(base).is_none_or(|(_, epoch)| epoch <= own) && !is_live(base);
+        let mut removed = self.hold.sweep(before_unix_s, &may_go)?;
         let foreign_before = unix_time(before_unix_s).checked_sub(FOREIGN_STAGE);
         for (_, directory) in layout::scan(&*self.fs, &self.root)? {
             let stage = directory.join("tmp");
@@ -354,7 +425,7 @@ impl Format for Maildir {
                 let path = stage.join(&entry.name);
                 let name = entry.name.to_string_lossy();
                 let stale = match filename::read_own(&name) {
-                    Some((_, epoch)) => epoch <= own && !is_live(&name),
+                    Some(_) => may_go(&name),
                     None => match self.fs.metadata(&path) {
                         Ok(metadata) => foreign_before.is_some_and(|before| metadata.modified < before),
                         Err(_) => false,
@@ -393,7 +464,8 @@ impl Format for Maildir {
             return Ok(None);
         }
         let trouble = mailbox.look(&*self.fs, now)?;
-        let healed = mend::mend(&*self.fs, &mut mailbox, trouble, now_unix_us)?;
+        let healed = mend::mend(&*self.fs, &self.hold, &mut mailbox, trouble, now_unix_us)?;
+        mailbox.keywords.follow(&lock(&self.keywords));
         let keywords = mailbox.keywords.clone();
         let mut observed = Observed { files: Vec::with_capacity(mailbox.files.len()), healed };
         for (base, place) in &mut mailbox.files {
@@ -419,6 +491,19 @@ impl Format for Maildir {
         let mailbox = self.mailbox(mailbox)?;
         let mailbox = lock(&mailbox);
         mailbox.bases(&*self.fs)
+    }
+
+    fn has(&self, mailbox: MailboxId, base: &str) -> Result<bool> {
+        let mailbox = self.mailbox(mailbox)?;
+        match self.locate(&mut lock(&mailbox), base) {
+            Ok(_) => Ok(true),
+            Err(error) if error.is_not_found() => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn know_keywords(&self, keywords: Vec<Keyword>) {
+        *lock(&self.keywords) = keywords.into();
     }
 
     fn held(&self, bases: &HashSet<Arc<str>>) -> Result<HashSet<Arc<str>>> {
@@ -474,7 +559,8 @@ impl Maildir {
             self.locate(&mut mailbox, base).map(|(path, _)| path)
         });
         match in_mailbox {
-            Err(error) if error.is_not_found() => self.hold.find(base),
+            // Out of its mailbox, or brought elsewhere by an owner that was deposed.
+            Err(error) if error.is_not_found() => self.lost(base).map(|(path, _)| path),
             found => found,
         }
     }

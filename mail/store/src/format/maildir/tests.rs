@@ -31,7 +31,9 @@ fn account() -> Account {
     fs.create_dir_all(&home).unwrap();
     let home = Home::recognise(&*fs, &home).unwrap();
     let maildir = Maildir::new(Arc::clone(&fs), &home);
-    maildir.arrange(&[(id(1), MailboxName::inbox()), (id(2), name("Archive/2026"))], NOW_S).unwrap();
+    maildir
+        .arrange(&[(id(1), MailboxName::inbox()), (id(2), name("Archive/2026"))], &|_| false, NOW_S)
+        .unwrap();
     let spool = Spool::open(Arc::clone(&fs), dir.path(), 1, 7).unwrap();
     Account { dir, fs, maildir, spool }
 }
@@ -165,7 +167,7 @@ fn an_expunged_message_can_be_read_until_it_is_swept() {
     assert!(account.names("new").is_empty());
     assert_eq!(account.text(id(1), &base), b"a\r\n");
     assert_eq!(account.maildir.sweep(NOW_S, Epoch::new(1, 1), &|_| true).unwrap(), 0);
-    assert_eq!(account.maildir.sweep(NOW_S + 61, Epoch::new(1, 1), &|_| true).unwrap(), 1);
+    assert_eq!(account.maildir.sweep(NOW_S + 61, Epoch::new(1, 1), &|_| false).unwrap(), 1);
     assert!(account.maildir.open(id(1), &base).unwrap_err_is_not_found());
 }
 
@@ -199,9 +201,9 @@ fn mailboxes_follow_their_names_also_when_two_change_places() {
     let account = account();
     account.deliver(id(2), 1, b"a\r\n");
     let swap = [(id(1), MailboxName::inbox()), (id(2), name("B")), (id(3), name("C"))];
-    account.maildir.arrange(&swap, NOW_S).unwrap();
+    account.maildir.arrange(&swap, &|_| true, NOW_S).unwrap();
     let swapped = [(id(1), MailboxName::inbox()), (id(2), name("C")), (id(3), name("B"))];
-    account.maildir.arrange(&swapped, NOW_S).unwrap();
+    account.maildir.arrange(&swapped, &|_| true, NOW_S).unwrap();
     let again = Maildir::new(
         Arc::clone(&account.fs),
         &Home::recognise(&*account.fs, &account.dir.path().join("ada")).unwrap(),
@@ -214,7 +216,7 @@ fn mailboxes_follow_their_names_also_when_two_change_places() {
         .collect();
     assert_eq!(found, [("B".into(), id(3)), ("C".into(), id(2)), ("INBOX".into(), id(1))]);
     assert_eq!(again.observe(id(2), NOW_US, false).unwrap().unwrap().files.len(), 1);
-    again.arrange(&[(id(1), MailboxName::inbox())], NOW_S).unwrap();
+    again.arrange(&[(id(1), MailboxName::inbox())], &|_| true, NOW_S).unwrap();
     assert_eq!(again.mailboxes().unwrap().len(), 1);
 }
 
@@ -279,7 +281,7 @@ fn bytes_moved_out_of_a_mailbox_that_is_gone_are_found_where_they_were_put() {
     let account = account();
     let base = account.deliver(id(2), 1, b"Subject: x\r\n\r\n");
     account.maildir.place(id(1), &base, &[id(2)], fresh()).unwrap();
-    account.maildir.arrange(&[(id(1), MailboxName::inbox())], NOW_S).unwrap();
+    account.maildir.arrange(&[(id(1), MailboxName::inbox())], &|_| true, NOW_S).unwrap();
     // What was carried out before a crash is asked for again after it.
     account.maildir.place(id(1), &base, &[id(2)], fresh()).unwrap();
     assert_eq!(account.names("new"), [base.to_string()]);

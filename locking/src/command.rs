@@ -173,6 +173,20 @@ pub enum Command {
         epoch: Epoch,
         subkey: Subkey,
     },
+    /// A founding voter says which store it has. The first to say so is it for ever (L-RS2).
+    Bind {
+        node: NodeId,
+        store: u64,
+    },
+    /// An operator lets a node in, with the store that it has now. It becomes a new instance (L-RS2).
+    Enlist {
+        node: NodeId,
+        store: u64,
+    },
+    /// An operator lets a node out. The instance that it was never comes back.
+    Retire {
+        node: NodeId,
+    },
 }
 
 /// Names a request for ever: the same client never uses a sequence number for two.
@@ -212,6 +226,9 @@ impl Command {
             Self::Release { .. } => "release",
             Self::Witness { .. } => "witness",
             Self::Forget { .. } => "forget",
+            Self::Bind { .. } => "bind",
+            Self::Enlist { .. } => "enlist",
+            Self::Retire { .. } => "retire",
         }
     }
 }

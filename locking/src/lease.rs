@@ -103,6 +103,14 @@ impl Renewals {
         self.last.remove(&session);
     }
 
+    /// Follows the state: forgets sessions that are over, and counts new ones from now.
+    pub fn keep(&mut self, live: &[SessionId], now: Duration) {
+        self.last.retain(|session, _| live.contains(session));
+        for session in live {
+            self.last.entry(*session).or_insert(now);
+        }
+    }
+
     /// Sessions whose owners have stopped believing in them, and whose buckets others may have.
     pub fn overdue(&self, now: Duration) -> Vec<SessionId> {
         let patience = self.length.part(OTHERS_AFTER);

@@ -3,17 +3,23 @@
 //! An account is a number here: what buckets, subkeys and values mean is known to those who ask. Design:
 //! `locking.md`; its rule tags (L-…, J…) are cited where they are kept.
 //!
-//! Pure: [`state`] (the replicated state machine) and [`lease`]. Drivers: [`server`] (a voter) and [`client`] (what a
-//! node asks for). [`raft`] fits the consensus library to our disk.
+//! Pure: [`state`] (the replicated state machine) and [`lease`]. Drivers: [`server`] (a voter), [`client`] (what a
+//! node asks for) and [`peer`] (how nodes reach each other). [`raft`] fits the consensus library to our disk.
 
 pub mod client;
+mod clock;
 pub mod command;
 pub mod lease;
+pub mod peer;
 pub mod raft;
 pub mod server;
 pub mod state;
 
-pub use client::{GrantError, Locking, Options, Status, Ticket, WitnessCounters, WitnessError};
-pub use command::{BUCKETS, Bucket, Record, SessionId, Subkey, VALUE_BYTES_MAX, Value, Witness};
+pub use client::{
+    GrantError, Locking, NodeStatus, Options, Owner, Role, Status, Ticket, WitnessCounters, WitnessError,
+};
+pub use command::{BUCKETS, Bucket, NodeId, Record, SessionId, Subkey, VALUE_BYTES_MAX, Value, Witness};
 pub use lease::Length;
-pub use server::{NoAnswer, StartError};
+pub use peer::message::Change;
+pub use peer::{Door, Peers};
+pub use server::{ChangeError, NoAnswer, Site, StartError};

@@ -89,6 +89,16 @@ impl Shard {
     }
 }
 
+/// One node as a member of the site: by its disk, because a node that lost it is another (L-RS2, A-5).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Member {
+    /// The random number of its store.
+    pub store: u64,
+    /// 0 for a founding voter, else the log index at which it was let in. Never used twice.
+    pub instance: u64,
+    pub removed: bool,
+}
+
 /// A client's latest requests with what they were answered.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Memory {
@@ -105,6 +115,7 @@ pub struct State {
     pub sessions: BTreeMap<SessionId, Session>,
     pub clients: BTreeMap<u64, Memory>,
     pub shards: Vec<Arc<Shard>>,
+    pub members: BTreeMap<NodeId, Member>,
 }
 
 /// What a request changed, so that a copy of the state can follow.
@@ -123,6 +134,7 @@ impl Default for State {
             sessions: BTreeMap::new(),
             clients: BTreeMap::new(),
             shards: (0..SHARDS).map(|_| Arc::new(Shard::new())).collect(),
+            members: BTreeMap::new(),
         }
     }
 }
@@ -214,6 +226,9 @@ impl State {
             Command::Release { bucket, epoch } => self.release(*bucket, *epoch, touched),
             Command::Witness { records } => self.accept_all(records, touched),
             Command::Forget { bucket, epoch, subkey } => self.forget(*bucket, *epoch, subkey, touched),
+            Command::Bind { node, store } => Ok(self.bind(*node, *store)),
+            Command::Enlist { node, store } => Ok(self.enlist(index, *node, *store)),
+            Command::Retire { node } => Ok(self.retire(*node)),
         };
         result.unwrap_or_else(Answer::Refused)
     }
@@ -228,6 +243,29 @@ impl State {
                 Ok(Answer::Done)
             }
         }
+    }
+
+    /// The first to name its store is the founding voter of that number; what others said is read from the state.
+    fn bind(&mut self, node: NodeId, store: u64) -> Answer {
+        self.members.entry(node).or_insert(Member { store, instance: 0, removed: false });
+        Answer::Done
+    }
+
+    /// Lets a store in as a new instance, unless the node has one that was not removed. A store that was removed
+    /// stays out: what it has promised as the old instance is not known any more.
+    fn enlist(&mut self, index: u64, node: NodeId, store: u64) -> Answer {
+        let known = self.members.get(&node);
+        if known.is_none_or(|member| member.removed && member.store != store) {
+            self.members.insert(node, Member { store, instance: index, removed: false });
+        }
+        Answer::Done
+    }
+
+    fn retire(&mut self, node: NodeId) -> Answer {
+        if let Some(member) = self.members.get_mut(&node) {
+            member.removed = true;
+        }
+        Answer::Done
     }
 
     fn open_session(&mut self, index: u64, node: NodeId, replaces_older: bool) -> Result<Answer, Refusal> {

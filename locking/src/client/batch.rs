@@ -16,9 +16,10 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
 use super::counters::Counters;
-use super::{boottime, lock};
+use super::lock;
+use crate::clock::boottime;
 use crate::command::{Answer, Command, RECORDS_MAX, Record, Refusal, Request, RequestId};
-use crate::server::{Failure, NoAnswer, Pending, Voter, received};
+use crate::server::{Failure, NoAnswer, Pending, Voter};
 
 /// How long witnesses gather while a request is under way.
 const WINDOW: Duration = Duration::from_millis(2);
@@ -62,19 +63,29 @@ struct Waiting {
 
 /// Where requests go: the voter, or in tests one that loses them.
 pub(super) trait Proposals: Send + Sync + 'static {
-    fn begin(&self, request: &Arc<Request>) -> impl Future<Output = Result<Pending, NoAnswer>> + Send;
+    /// `after`: the request before it, which has no answer yet.
+    fn begin(&self, request: &Arc<Request>, after: Option<u64>) -> impl Future<Output = Pending> + Send;
     fn propose(&self, request: &Arc<Request>) -> impl Future<Output = Result<Answer, NoAnswer>> + Send;
+    /// Whether an answer may still come to somebody: not when the voter has stopped.
+    fn goes_on(&self) -> bool;
 }
 
 impl Proposals for Voter {
-    async fn begin(&self, request: &Arc<Request>) -> Result<Pending, NoAnswer> {
-        Self::begin(self, request).await
+    async fn begin(&self, request: &Arc<Request>, after: Option<u64>) -> Pending {
+        Self::begin(self, request, after).await
     }
 
     async fn propose(&self, request: &Arc<Request>) -> Result<Answer, NoAnswer> {
         Self::propose(self, request).await
     }
+
+    fn goes_on(&self) -> bool {
+        !self.is_stopped()
+    }
 }
+
+/// Whether the session that witnesses are handed in under is not lost yet (L-CM3).
+pub(super) type Hope = Box<dyn Fn() -> bool + Send + Sync>;
 
 /// The door to the task.
 pub(super) struct Batcher {
@@ -83,11 +94,12 @@ pub(super) struct Batcher {
 }
 
 impl Batcher {
-    pub(super) fn start(voter: Arc<impl Proposals>, counters: Arc<Counters>) -> Self {
+    pub(super) fn start(voter: Arc<impl Proposals>, counters: Arc<Counters>, hope: Hope) -> Self {
         let (sender, queue) = mpsc::unbounded_channel();
         let work = Work {
             voter,
             counters,
+            hope,
             queue,
             client: rand::random(),
             seq: 0,
@@ -123,13 +135,13 @@ struct UnderWay {
     request: Arc<Request>,
     done: Vec<oneshot::Sender<Result<(), WitnessError>>>,
     begun: Duration,
-    /// `None`: it could not be begun.
-    pending: Option<Pending>,
+    pending: Pending,
 }
 
 struct Work<P> {
     voter: Arc<P>,
     counters: Arc<Counters>,
+    hope: Hope,
     queue: mpsc::UnboundedReceiver<Waiting>,
     client: u64,
     seq: u64,
@@ -199,7 +211,8 @@ impl<P: Proposals> Work<P> {
         let id = RequestId { client: self.client, seq: self.seq };
         let request = Arc::new(Request { id, command: Command::Witness { records } });
         let begun = boottime();
-        let pending = self.voter.begin(&request).await.ok();
+        let after = self.under_way.back().map(|before| before.request.id.seq);
+        let pending = self.voter.begin(&request, after).await;
         self.under_way.push_back(UnderWay { request, done, begun, pending });
     }
 
@@ -216,21 +229,16 @@ impl<P: Proposals> Work<P> {
     }
 
     /// Everything under way is brought to an end, in order, before anything newer is begun.
-    async fn recover(&mut self, mut front: UnderWay) {
-        front.pending = None;
-        self.under_way.push_front(front);
-        let mut ended = Vec::new();
+    async fn recover(&mut self, front: UnderWay) {
+        let mut ended = vec![(front, None)];
         for mut request in std::mem::take(&mut self.under_way) {
-            let answer = match request.pending.take() {
-                Some(pending) => received(pending.await).ok(),
-                None => None,
-            };
+            let answer = (&mut request.pending).await.ok();
             ended.push((request, answer));
         }
         for (request, answer) in ended {
             let answer = match answer {
                 Some(answer) => Some(answer),
-                None => self.voter.propose(&request.request).await.ok(),
+                None => insist(&*self.voter, &self.hope, &request.request).await,
             };
             match answer {
                 Some(answer) => self.settle(request, &answer),
@@ -281,14 +289,23 @@ impl<P: Proposals> Work<P> {
     }
 }
 
-/// The answer to the oldest request. Its receiver stays where it is until it has one, so the wait can be dropped.
+/// L-CM3: asks again until the result is known, or the session is lost and nobody may be told any more.
+async fn insist(voter: &impl Proposals, hope: &Hope, request: &Arc<Request>) -> Option<Answer> {
+    loop {
+        match voter.propose(request).await {
+            Ok(answer) => return Some(answer),
+            Err(error) if hope() && voter.goes_on() => {
+                tracing::warn!(%error, "a witness batch has no answer yet; sending it again");
+            }
+            Err(_) => return None,
+        }
+    }
+}
+
+/// The answer to the oldest request. It stays where it is until it has one, so the wait can be dropped.
 async fn answer_of(front: Option<&mut UnderWay>) -> Result<Answer, Failure> {
     match front {
-        Some(UnderWay { pending: Some(pending), .. }) => {
-            let result = pending.await;
-            received(result)
-        }
-        Some(UnderWay { pending: None, .. }) => Err(Failure::Stopped),
+        Some(UnderWay { pending, .. }) => pending.await,
         None => std::future::pending().await,
     }
 }
@@ -296,13 +313,9 @@ async fn answer_of(front: Option<&mut UnderWay>) -> Result<Answer, Failure> {
 #[cfg(test)]
 mod tests {
     use model::Epoch;
-    use openraft::errors::{ClientWriteError, ForwardToLeader};
-    use openraft::raft::ClientWriteResponse;
-    use openraft::testing::log_id;
 
     use super::*;
     use crate::command::{NodeId, SessionId, Value, Wanted};
-    use crate::raft::TypeConfig;
     use crate::state::{State, Touched};
 
     /// What becomes of a request that is begun.
@@ -345,23 +358,22 @@ mod tests {
     }
 
     impl Proposals for Moody {
-        async fn begin(&self, request: &Arc<Request>) -> Result<Pending, NoAnswer> {
+        async fn begin(&self, request: &Arc<Request>, _after: Option<u64>) -> Pending {
             let fate = lock(&self.fates).pop_front().unwrap_or(Fate::Carried);
-            let (sender, pending) = oneshot::channel();
-            let lost = || Err(ClientWriteError::ForwardToLeader(ForwardToLeader::empty()));
+            let lost = || Err(Failure::Again("lost".to_owned()));
             let result = match fate {
-                Fate::Carried => {
-                    let (log_id, data) = (log_id::<TypeConfig>(1, 1, 1), self.apply(request));
-                    Ok(ClientWriteResponse { log_id, data, membership: None })
-                }
+                Fate::Carried => Ok(self.apply(request)),
                 Fate::NotTaken => lost(),
                 Fate::AnswerLost => {
                     self.apply(request);
                     lost()
                 }
             };
-            assert!(sender.send(result).is_ok());
-            Ok(pending)
+            Box::pin(std::future::ready(result))
+        }
+
+        fn goes_on(&self) -> bool {
+            true
         }
 
         async fn propose(&self, request: &Arc<Request>) -> Result<Answer, NoAnswer> {
@@ -379,7 +391,7 @@ mod tests {
         // (L-CM3)
         let fates = [Fate::AnswerLost, Fate::NotTaken, Fate::Carried, Fate::AnswerLost, Fate::AnswerLost];
         let (moody, counters) = (Arc::new(Moody::new(&fates)), Arc::new(Counters::default()));
-        let batcher = Batcher::start(Arc::clone(&moody), Arc::clone(&counters));
+        let batcher = Batcher::start(Arc::clone(&moody), Arc::clone(&counters), Box::new(|| true));
         for counter in 1..=20 {
             let tickets: Vec<Ticket> =
                 (0..50).map(|account| batcher.submit(record(account, counter))).collect();
@@ -401,7 +413,7 @@ mod tests {
     #[tokio::test]
     async fn refusals_reach_those_whose_records_they_are() {
         let (moody, counters) = (Arc::new(Moody::new(&[])), Arc::new(Counters::default()));
-        let batcher = Batcher::start(moody, Arc::clone(&counters));
+        let batcher = Batcher::start(moody, Arc::clone(&counters), Box::new(|| true));
         let stale = Record { epoch: Epoch::new(1, 2), ..record(3, 1) };
         let tickets = [record(1, 5), stale, record(2, 5), record(1, 4), record(1, 5)]
             .map(|record| batcher.submit(record));

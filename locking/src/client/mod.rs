@@ -7,8 +7,9 @@
 
 mod batch;
 mod counters;
+mod map;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -16,22 +17,24 @@ use std::time::Duration;
 
 use model::Epoch;
 use nfs_compat::Fs;
-use nix::time::{ClockId, clock_gettime};
 use tokio::sync::watch;
 
 pub use batch::{Ticket, WitnessError};
 pub use counters::{LATENCY_BOUNDS_US, WitnessCounters};
+pub use map::{NodeStatus, Owner, Role};
 
 use batch::Batcher;
 use counters::Counters;
 
+use crate::clock::boottime;
 use crate::command::{
     Answer, BUCKETS, Bucket, Command, NodeId, Record, Refusal, Request, RequestId, Run, SessionId, Subkey,
     Value, Wanted, Witness,
 };
 use crate::lease::{Lease, Length};
+use crate::peer::message::Change;
 use crate::raft::log::LogOptions;
-use crate::server::{GroupStatus, NoAnswer, StartError, Voter, VoterOptions};
+use crate::server::{ChangeError, GroupStatus, NoAnswer, Site, StartError, Voter, VoterOptions};
 
 /// How the service of a node is to be started.
 #[derive(Clone)]
@@ -47,12 +50,14 @@ pub struct Options {
     pub log: LogOptions,
     /// Keeps a copy of the applied state in `state_dir`, on the real disk whatever `fs` is.
     pub local_copy: bool,
+    /// The other nodes of the site; `None` for a site of one node.
+    pub peers: Option<Site>,
 }
 
 impl Options {
     pub fn new(state_dir: PathBuf, fs: Arc<dyn Fs>, node_id: u8, site: u8, incarnation_floor: u32) -> Self {
         let (lease, log) = (Length::DEFAULT, LogOptions::default());
-        Self { state_dir, fs, node_id, site, incarnation_floor, lease, log, local_copy: true }
+        Self { state_dir, fs, node_id, site, incarnation_floor, lease, log, local_copy: true, peers: None }
     }
 }
 
@@ -94,9 +99,11 @@ struct Inner {
     voter: Arc<Voter>,
     node: NodeId,
     site: u8,
+    /// The configured voters with their addresses.
+    members: BTreeMap<u8, String>,
     incarnation: u32,
     length: Length,
-    tenure: Mutex<Tenure>,
+    tenure: Arc<Mutex<Tenure>>,
     sessions: watch::Sender<SessionId>,
     /// Epoch of each bucket that the session holds, 0 for none.
     epochs: Box<[AtomicU64]>,
@@ -129,16 +136,12 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Time since boot, suspended time included.
-fn boottime() -> Duration {
-    // The call fails only for clocks that do not exist; this one has existed since Linux 2.6.39.
-    clock_gettime(ClockId::CLOCK_BOOTTIME).map_or(Duration::ZERO, Duration::from)
-}
-
 impl Locking {
     /// Starts the voter of this node and opens a session. On first start it founds the service; its incarnation is
-    /// then one above the floor, and the caller writes it to its superblock before it grants anything.
+    /// then one above the floor, and the caller writes it to its superblock before it grants anything. In a site of
+    /// several nodes it returns when a majority is up; the door in the options is served meanwhile.
     pub async fn start(options: Options) -> Result<Self, StartError> {
+        let members = options.peers.as_ref().map(|site| site.members.clone()).unwrap_or_default();
         let voter = Voter::start(VoterOptions {
             copy: options.local_copy.then(|| options.state_dir.join("applied")),
             state_dir: options.state_dir,
@@ -147,6 +150,8 @@ impl Locking {
             node_id: options.node_id,
             site: options.site,
             incarnation_floor: options.incarnation_floor,
+            lease: options.lease,
+            peers: options.peers,
         });
         let voter = Arc::new(voter.await?);
         let config = voter.reader().read(|state| state.config);
@@ -162,15 +167,20 @@ impl Locking {
             }
         };
         let counters = Arc::new(Counters::default());
+        let sessions = watch::Sender::new(tenure.session);
+        let tenure = Arc::new(Mutex::new(tenure));
+        let hoped = Arc::clone(&tenure);
+        let hope = Box::new(move || lock(&hoped).lease.may_read(boottime()));
         let inner = Arc::new(Inner {
-            batcher: Batcher::start(Arc::clone(&voter), Arc::clone(&counters)),
+            batcher: Batcher::start(Arc::clone(&voter), Arc::clone(&counters), hope),
             voter,
             node,
+            members,
             site: options.site,
             incarnation,
             length: options.lease,
-            sessions: watch::Sender::new(tenure.session),
-            tenure: Mutex::new(tenure),
+            sessions,
+            tenure,
             epochs: (0..BUCKETS).map(|_| AtomicU64::new(0)).collect(),
             wanted: Mutex::new(BTreeSet::new()),
             requests: tokio::sync::Mutex::new(requests),
@@ -270,6 +280,25 @@ impl Locking {
                 Err(unexpected(&other).into())
             }
         }
+    }
+
+    /// Asks the owner of a bucket to hand it over to a node, or with `None` to keep it (§7.1). The owner sees it in
+    /// [`Self::to_hand_over`], finishes what it has begun and releases the bucket; the other then has it granted.
+    pub async fn drain(&self, bucket: Bucket, to: Option<NodeId>) -> Result<(), GrantError> {
+        let mut requests = self.0.requests.lock().await;
+        let epoch = self.0.voter.reader().read(|state| state.bucket(bucket).epoch);
+        match requests.ask(&self.0.voter, Command::Drain { bucket, epoch, to }).await? {
+            Answer::Done => Ok(()),
+            Answer::Refused(refusal) => Err(GrantError::Refused(refusal)),
+            other @ (Answer::Nothing | Answer::Opened(_) | Answer::Granted(_) | Answer::Witnessed { .. }) => {
+                Err(unexpected(&other).into())
+            }
+        }
+    }
+
+    /// Changes who takes part: see [`Change`]. Any node can be asked.
+    pub async fn change(&self, change: Change) -> Result<(), ChangeError> {
+        self.0.voter.change(change).await
     }
 
     /// Reads a witness as of now or later (L-SM3). `None`: the account is new.
@@ -387,9 +416,9 @@ impl Inner {
     async fn renew_once(&self) {
         let sent = boottime();
         let session = lock(&self.tenure).session;
-        let acknowledged = match self.voter.confirm().await {
-            Ok(()) if self.voter.reader().read(|state| state.is_live(session)) => true,
-            Ok(()) => false,
+        // A quarter of the lease later the next attempt begins.
+        let acknowledged = match self.voter.renew(session, self.length.renew_every()).await {
+            Ok(live) => live,
             Err(error) => {
                 tracing::warn!(%error, "the lease was not renewed");
                 if lock(&self.tenure).lease.may_read(boottime()) {

@@ -24,6 +24,11 @@ pub fn encode<T: Serialize>(value: &T) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
+/// How many bytes [`encode`] would make, without the version.
+pub fn encoded_bytes<T: Serialize>(value: &T) -> io::Result<u64> {
+    options().serialized_size(value).map_err(io::Error::other)
+}
+
 pub fn decode<T: DeserializeOwned>(bytes: &[u8]) -> io::Result<T> {
     match bytes.split_first() {
         Some((&VERSION, rest)) => {

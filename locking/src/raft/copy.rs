@@ -25,8 +25,8 @@ use serde::{Deserialize, Serialize};
 use super::coding::{self, invalid};
 use super::machine::{Applied, Reader};
 use super::{LogId, StoredMembership};
-use crate::command::{BUCKETS, Bucket, SessionId, Witness};
-use crate::state::{BucketState, Config, Holder, Memory, SHARD_BUCKETS, Session, State, Touched};
+use crate::command::{BUCKETS, Bucket, NodeId, SessionId, Witness};
+use crate::state::{BucketState, Config, Holder, Member, Memory, SHARD_BUCKETS, Session, State, Touched};
 
 /// Buckets in one value, so that values stay small.
 const PAGE_BUCKETS: usize = 64;
@@ -45,6 +45,7 @@ struct Head {
     config: Option<Config>,
     sessions: BTreeMap<SessionId, Session>,
     clients: BTreeMap<u64, Memory>,
+    members: BTreeMap<NodeId, Member>,
     totals: Totals,
 }
 
@@ -179,6 +180,7 @@ impl Copy {
             config: applied.state.config,
             sessions: applied.state.sessions.clone(),
             clients: applied.state.clients.clone(),
+            members: applied.state.members.clone(),
             totals: self.totals,
         };
         batch.insert(HEAD_KEY, seal(HEAD_KEY, &coding::encode(&head)?));
@@ -283,6 +285,7 @@ fn assemble(head: &Head, buckets: &[BucketState], witnesses: BTreeMap<(Bucket, [
         config: head.config,
         sessions: head.sessions.clone(),
         clients: head.clients.clone(),
+        members: head.members.clone(),
         ..State::default()
     };
     for (shard, buckets) in state.shards.iter_mut().zip(buckets.chunks_exact(SHARD_BUCKETS)) {

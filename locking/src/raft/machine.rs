@@ -12,10 +12,11 @@ use futures::{Stream, TryStreamExt};
 use openraft::entry::RaftEntry;
 use openraft::storage::{EntryResponder, RaftStateMachine};
 use openraft::{EntryPayload, OptionalSend, RaftSnapshotBuilder};
+use tokio::sync::watch;
 
 use super::snapshot::{self, Snapshots};
 use super::{Entry, LogId, Snapshot, SnapshotMeta, StoredMembership, TypeConfig};
-use crate::command::Answer;
+use crate::command::{Answer, Command};
 use crate::state::{State, Touched};
 
 /// The state after the last applied entry. Cloning is cheap.
@@ -36,9 +37,19 @@ struct Current {
 }
 
 /// Read access to the applied state.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 pub struct Reader {
     current: Arc<Mutex<Current>>,
+    /// Index of the last applied entry.
+    applied: watch::Sender<Option<u64>>,
+    /// Counts changes of who owns what, who has a session and who is a member.
+    map: watch::Sender<u64>,
+}
+
+impl Default for Reader {
+    fn default() -> Self {
+        Self { current: Arc::default(), applied: watch::Sender::new(None), map: watch::Sender::new(0) }
+    }
 }
 
 impl Reader {
@@ -49,6 +60,28 @@ impl Reader {
     /// Looks at the state. Nothing is applied meanwhile, so look briefly.
     pub fn read<T>(&self, look: impl FnOnce(&State) -> T) -> T {
         look(&self.lock().applied.state)
+    }
+
+    /// Tells how far entries are applied.
+    pub fn applied(&self) -> watch::Receiver<Option<u64>> {
+        self.applied.subscribe()
+    }
+
+    /// Tells that owners, sessions or members have changed.
+    pub fn map(&self) -> watch::Receiver<u64> {
+        self.map.subscribe()
+    }
+
+    fn tell(&self, last: Option<LogId>, map_changed: bool) {
+        self.applied.send_replace(last.map(|last| last.index));
+        if map_changed {
+            self.map.send_modify(|version| *version += 1);
+        }
+    }
+
+    /// The membership that was applied last.
+    pub fn membership(&self) -> StoredMembership {
+        self.lock().applied.membership.clone()
     }
 
     /// A consistent copy of everything, for work that takes longer.
@@ -76,7 +109,9 @@ impl Machine {
     pub fn new(copied: Option<Applied>, snapshots: Snapshots) -> Self {
         let reader = Reader::default();
         if let Some(applied) = copied {
+            let last = applied.last;
             reader.lock().applied = applied;
+            reader.tell(last, true);
         }
         Self { reader, snapshots: Arc::new(snapshots) }
     }
@@ -119,6 +154,7 @@ impl RaftStateMachine<TypeConfig> for Machine {
     {
         while let Some((entry, responder)) = entries.try_next().await? {
             let answer = self.apply_one(&entry);
+            self.reader.tell(Some(entry.log_id()), moves_the_map(&entry));
             if let Some(responder) = responder {
                 responder.send(answer);
             }
@@ -143,6 +179,9 @@ impl RaftStateMachine<TypeConfig> for Machine {
         current.applied = Applied { last: inside.last_log_id, membership: inside.last_membership, state };
         current.touched = Touched::default();
         current.replaced = true;
+        let last = current.applied.last;
+        drop(current);
+        self.reader.tell(last, true);
         Ok(())
     }
 
@@ -150,6 +189,27 @@ impl RaftStateMachine<TypeConfig> for Machine {
         let snapshots = Arc::clone(&self.snapshots);
         let newest = blocking(move || snapshots.newest()).await?;
         Ok(newest.map(|(meta, _, snapshot)| Snapshot { meta, snapshot }))
+    }
+}
+
+/// Whether owners, sessions or members may be others afterwards.
+fn moves_the_map(entry: &Entry) -> bool {
+    match &entry.payload {
+        EntryPayload::Blank => false,
+        EntryPayload::Membership(_) => true,
+        EntryPayload::Normal(proposal) => match &proposal.0.command {
+            Command::Witness { .. } | Command::Forget { .. } => false,
+            Command::Found { .. }
+            | Command::SessionOpen { .. }
+            | Command::SessionExpire { .. }
+            | Command::SessionClose { .. }
+            | Command::Grant { .. }
+            | Command::Drain { .. }
+            | Command::Release { .. }
+            | Command::Bind { .. }
+            | Command::Enlist { .. }
+            | Command::Retire { .. } => true,
+        },
     }
 }
 

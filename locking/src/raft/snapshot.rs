@@ -5,8 +5,10 @@
 //! - The newest is removed only after a newer one is durable.
 //! - It carries the membership, and a checksum over everything; one that does not verify is not used.
 //!
-//! Layout: magic "ROOSTSN1", crc32 of the rest as little-endian u32, then the encoded (meta, state).
+//! Layout: magic "ROOSTSN2", crc32 of the rest as little-endian u32, then the encoded (meta, state).
+//! "ROOSTSN1" was the same without members.
 
+use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -15,11 +17,14 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
 use nfs_compat::Fs;
+use serde::Deserialize;
 
 use super::{SnapshotMeta, coding};
-use crate::state::State;
+use crate::command::SessionId;
+use crate::state::{Config, Memory, Session, Shard, State};
 
-const MAGIC: &[u8; 8] = b"ROOSTSN1";
+const MAGIC: &[u8; 8] = b"ROOSTSN2";
+const MAGIC_WITHOUT_MEMBERS: &[u8; 8] = b"ROOSTSN1";
 const HEADER_BYTES: usize = 12;
 const BYTES_MAX: u64 = 1 << 30;
 
@@ -34,13 +39,36 @@ pub fn encode(meta: &SnapshotMeta, state: &State) -> io::Result<Bytes> {
 }
 
 pub fn decode(bytes: &[u8]) -> io::Result<(SnapshotMeta, State)> {
-    let content = bytes.strip_prefix(MAGIC).and_then(|rest| rest.split_first_chunk::<4>());
+    let without_members = bytes.starts_with(MAGIC_WITHOUT_MEMBERS);
+    let rest = bytes.strip_prefix(if without_members { MAGIC_WITHOUT_MEMBERS } else { MAGIC });
+    let content = rest.and_then(|rest| rest.split_first_chunk::<4>());
     let (crc, content) = content.ok_or_else(|| coding::invalid("not a snapshot".to_owned()))?;
     if u32::from_le_bytes(*crc) != crc32fast::hash(content) {
         return Err(coding::invalid("snapshot checksum does not match".to_owned()));
     }
-    let (meta, state): (SnapshotMeta, State) = coding::decode(content)?;
+    let (meta, state): (SnapshotMeta, State) = if without_members {
+        let (meta, before): (SnapshotMeta, WithoutMembers) = coding::decode(content)?;
+        (meta, before.into())
+    } else {
+        coding::decode(content)?
+    };
     state.is_sound().then_some((meta, state)).ok_or_else(|| coding::invalid("snapshot is unsound".to_owned()))
+}
+
+/// The state as snapshots held it before sites had several nodes.
+#[derive(Deserialize)]
+struct WithoutMembers {
+    config: Option<Config>,
+    sessions: BTreeMap<SessionId, Session>,
+    clients: BTreeMap<u64, Memory>,
+    shards: Vec<Arc<Shard>>,
+}
+
+impl From<WithoutMembers> for State {
+    fn from(before: WithoutMembers) -> Self {
+        let WithoutMembers { config, sessions, clients, shards } = before;
+        Self { config, sessions, clients, shards, members: BTreeMap::new() }
+    }
 }
 
 /// The directory that holds the newest snapshot.

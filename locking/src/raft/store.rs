@@ -132,6 +132,12 @@ pub struct LogReader {
 }
 
 impl LogReader {
+    /// Whether nothing was ever voted for or appended: a voter with this store has promised nothing.
+    pub fn is_blank(&self) -> bool {
+        let contents = lock(&self.contents);
+        contents.vote.is_none() && contents.last().is_none()
+    }
+
     /// Bytes of the entries that are not purged.
     pub fn bytes(&self) -> usize {
         lock(&self.contents).bytes

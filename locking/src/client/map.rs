@@ -1,0 +1,115 @@
+//! Who owns what, who takes part and who has a session: for routers and for `status`.
+//!
+//! It is read from the state that is applied here, which may lag a little (L-RS7): a node that is asked in vain says
+//! so, and the map is read again. Nothing that must be right depends on it.
+
+use model::Epoch;
+use tokio::sync::watch;
+
+use super::Locking;
+use crate::command::{Bucket, NodeId, SessionId};
+use crate::state::{Holder, SessionState, State};
+
+/// Who owns a bucket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Owner {
+    /// This node's present session.
+    Here(Epoch),
+    Node(NodeId),
+    /// Whoever asks for it first.
+    Nobody,
+}
+
+/// What a node is to the group.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    Leader,
+    Voter,
+    Learner,
+    /// Configured or known, and not taking part.
+    Outside,
+}
+
+/// One node of the site.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NodeStatus {
+    pub id: NodeId,
+    /// Where its peers reach it; empty when nobody has said.
+    pub address: String,
+    pub role: Role,
+    /// Its live session.
+    pub session: Option<SessionId>,
+    /// Buckets that its live session owns.
+    pub buckets: u32,
+}
+
+impl Locking {
+    pub fn owner(&self, bucket: Bucket) -> Owner {
+        let (session, held) = (self.session(), self.held(bucket));
+        let found = self.0.voter.reader().read(|state| {
+            let owner = state.bucket(bucket).session().and_then(|id| Some((id, state.sessions.get(&id)?)));
+            owner.filter(|(_, owner)| owner.state == SessionState::Live).map(|(id, owner)| (id, owner.node))
+        });
+        match (found, held) {
+            // What was granted here counts before it is applied here.
+            (_, Some(epoch)) => Owner::Here(epoch),
+            (Some((id, _)), None) if id == session => Owner::Nobody,
+            (Some((_, node)), None) => Owner::Node(node),
+            (None, None) => Owner::Nobody,
+        }
+    }
+
+    /// Buckets of this node's session that are to be handed over, and to whom.
+    pub fn to_hand_over(&self) -> Vec<(Bucket, NodeId)> {
+        let session = self.session();
+        self.0.voter.reader().read(|state| {
+            let wanted = (0..=Bucket::MAX).filter_map(|bucket| match state.bucket(bucket).holder {
+                Holder::Draining(owner, to) if owner == session => Some((bucket, to)),
+                Holder::Draining(..) | Holder::Owned(_) | Holder::Free => None,
+            });
+            wanted.collect()
+        })
+    }
+
+    /// Tells when owners, sessions or members have changed. What it counts means nothing.
+    pub fn map_changes(&self) -> watch::Receiver<u64> {
+        self.0.voter.reader().map()
+    }
+
+    /// All nodes of the site that are configured, members, or have a session.
+    pub fn nodes(&self) -> Vec<NodeStatus> {
+        let group = self.0.voter.status();
+        let mut nodes = self.0.voter.addresses();
+        nodes.extend(self.0.members.iter().map(|(node, address)| (*node, address.clone())));
+        nodes.entry(self.0.node.0).or_default();
+        self.0.voter.reader().read(|state| {
+            for node in live(state).map(|(_, node, _)| node) {
+                nodes.entry(node.0).or_default();
+            }
+            nodes
+                .iter()
+                .map(|(node, address)| {
+                    let role = match node {
+                        node if group.leader == Some(u64::from(*node)) => Role::Leader,
+                        node if group.voters.contains(node) => Role::Voter,
+                        node if group.learners.contains(node) => Role::Learner,
+                        _ => Role::Outside,
+                    };
+                    let session = live(state).filter(|(_, of, _)| of.0 == *node).last();
+                    NodeStatus {
+                        id: NodeId(*node),
+                        address: address.clone(),
+                        role,
+                        session: session.map(|(id, _, _)| id),
+                        buckets: session.map_or(0, |(_, _, buckets)| buckets),
+                    }
+                })
+                .collect()
+        })
+    }
+}
+
+fn live(state: &State) -> impl Iterator<Item = (SessionId, NodeId, u32)> {
+    let live = state.sessions.iter().filter(|(_, session)| session.state == SessionState::Live);
+    live.map(|(id, session)| (*id, session.node, session.buckets))
+}

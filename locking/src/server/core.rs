@@ -1,0 +1,219 @@
+//! What a voter is while it runs, and what it does with messages from others.
+//!
+//! Invariants
+//! - A message between voters is carried out only when it is for this very instance, and from one that this node does
+//!   not know to be another store or removed (L-RS2). A node that lags behind still listens to newer instances.
+//! - A snapshot is handed on whole and verified, or not at all (L-RS4).
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::time::Duration;
+
+use bytes::Bytes;
+use openraft::async_runtime::watch::WatchReceiver;
+use openraft::raft::SnapshotResponse;
+use serde::de::DeserializeOwned;
+
+use super::leader::{Order, Watch};
+use crate::command::NodeId;
+use crate::lease::Length;
+use crate::peer::message::{
+    Ask, Chunk, ChunkTaken, Frame, Here, Kind, Phase, RaftId, decode, instance_of, node_of,
+};
+use crate::peer::{Peers, answer_hello, reply};
+use crate::raft::machine::Reader;
+use crate::raft::store::LogReader;
+use crate::raft::{Raft, Snapshot, snapshot};
+use crate::state::State;
+
+/// Longest snapshot that is taken in.
+const SNAPSHOT_BYTES_MAX: u64 = 1 << 30;
+
+/// A snapshot that arrives.
+pub(super) struct Incoming {
+    from: RaftId,
+    transfer: u64,
+    bytes: Vec<u8>,
+}
+
+/// A running voter, shared by all that use it.
+pub(crate) struct Core {
+    pub(super) raft: Raft,
+    pub(super) reader: Reader,
+    pub(super) log: LogReader,
+    pub(super) peers: Arc<dyn Peers>,
+    pub(super) node: u8,
+    pub(super) id: RaftId,
+    pub(super) store: u64,
+    pub(super) site: u8,
+    /// The voters of the configuration.
+    pub(super) voters: Vec<u8>,
+    pub(super) lease: Length,
+    pub(super) order: tokio::sync::Mutex<Order>,
+    pub(super) begun: tokio::sync::Notify,
+    pub(super) watch: std::sync::Mutex<Option<Watch>>,
+    pub(super) changing: tokio::sync::Mutex<()>,
+    pub(super) incoming: std::sync::Mutex<Option<Incoming>>,
+    /// Names what this voter itself proposes.
+    pub(super) client: u64,
+    pub(super) seq: AtomicU64,
+}
+
+/// Why a node's messages are not carried out, `None` if they are. Knowledge of members only grows, so what an older
+/// state says against an instance stays true.
+pub(super) fn unwelcome(state: &State, id: RaftId, store: u64) -> Option<String> {
+    let node = node_of(id);
+    let known = state.members.get(&NodeId(node))?;
+    let instance = instance_of(id);
+    if instance < known.instance || (instance == known.instance && known.removed) {
+        return Some(format!(
+            "node {node} was removed from this site: to let it in again, empty its state_dir, start it, and run \
+             `roost cluster add {node}`"
+        ));
+    }
+    (instance == known.instance && store != known.store).then(|| other_store(node))
+}
+
+/// What to do about a node that lost its disk.
+pub(super) fn other_store(node: u8) -> String {
+    format!(
+        "the site knows node {node} by another disk: restore that, or, if it is gone for good, run `roost cluster \
+         remove {node}` and then `roost cluster add {node}`"
+    )
+}
+
+impl Core {
+    pub(super) fn leader(&self) -> Option<RaftId> {
+        self.raft.metrics().borrow_watched().current_leader
+    }
+
+    fn here(&self) -> Here {
+        let last = self.raft.metrics().borrow_watched().last_log_index;
+        let phase = if last.is_some_and(|last| last > 0) { Phase::Member } else { Phase::Forming };
+        Here { store: self.store, phase, voters: self.voters.clone(), site: self.site }
+    }
+
+    /// Carries a message out.
+    pub(crate) async fn handle(
+        self: &Arc<Self>,
+        from: u8,
+        kind: Kind,
+        payload: Bytes,
+    ) -> Result<Bytes, String> {
+        match kind {
+            Kind::Hello => answer_hello(&payload, &self.here()),
+            Kind::Append => {
+                let request = self.open(from, kind, &payload)?;
+                answered(self.raft.append_entries(request).await)
+            }
+            Kind::Vote => {
+                let request = self.open(from, kind, &payload)?;
+                answered(self.raft.vote(request).await)
+            }
+            Kind::PreVote => {
+                let request = self.open(from, kind, &payload)?;
+                answered(self.raft.pre_vote(request).await)
+            }
+            Kind::TransferLeader => {
+                let request = self.open(from, kind, &payload)?;
+                answered(self.raft.handle_transfer_leader(request).await)
+            }
+            Kind::Snapshot => {
+                let frame: Frame<Chunk> = decode(kind, &payload)?;
+                self.check(from, &frame)?;
+                self.take_chunk(frame.from, frame.body).await
+            }
+            Kind::Ask => {
+                let frame: Frame<Ask> = decode(kind, &payload)?;
+                // Whoever is not a member yet may ask whether it is.
+                if !matches!(frame.body, Ask::Join { .. }) {
+                    self.check_sender(from, &frame)?;
+                }
+                reply(&self.answer(frame.body).await)
+            }
+        }
+    }
+
+    fn open<T: DeserializeOwned>(&self, from: u8, kind: Kind, payload: &[u8]) -> Result<T, String> {
+        let frame: Frame<T> = decode(kind, payload)?;
+        self.check(from, &frame)?;
+        Ok(frame.body)
+    }
+
+    fn check_sender<T>(&self, from: u8, frame: &Frame<T>) -> Result<(), String> {
+        if node_of(frame.from) != from {
+            return Err(format!("node {from} speaks as node {}", node_of(frame.from)));
+        }
+        self.reader.read(|state| unwelcome(state, frame.from, frame.store)).map_or(Ok(()), Err)
+    }
+
+    fn check<T>(&self, from: u8, frame: &Frame<T>) -> Result<(), String> {
+        if frame.to != self.id {
+            return Err(format!(
+                "node {} is instance {} now, not {}: the instance that is meant has lost its disk",
+                self.node,
+                instance_of(self.id),
+                instance_of(frame.to)
+            ));
+        }
+        self.check_sender(from, frame)
+    }
+
+    async fn take_chunk(&self, from: RaftId, chunk: Chunk) -> Result<Bytes, String> {
+        let Chunk { transfer, vote, meta, offset, total, bytes } = chunk;
+        let Some(whole) = self.gather(from, transfer, offset, total, bytes)? else {
+            return reply(&ChunkTaken::More);
+        };
+        let whole = Bytes::from(whole);
+        let verified = whole.clone();
+        let checked = tokio::task::spawn_blocking(move || snapshot::decode(&verified).map(|(meta, _)| meta));
+        let inside = checked.await.map_err(|error| error.to_string())?.map_err(|error| error.to_string())?;
+        if inside != meta {
+            return Err(format!("snapshot {inside} came under the name {meta}"));
+        }
+        let installed = self.raft.install_full_snapshot(vote, Snapshot { meta, snapshot: whole }).await;
+        let SnapshotResponse { vote } = installed.map_err(|error| error.to_string())?;
+        reply(&ChunkTaken::Done(vote))
+    }
+
+    /// Adds a part, and returns the whole when it was the last one.
+    fn gather(
+        &self,
+        from: RaftId,
+        transfer: u64,
+        offset: u64,
+        total: u64,
+        bytes: Vec<u8>,
+    ) -> Result<Option<Vec<u8>>, String> {
+        if total > SNAPSHOT_BYTES_MAX {
+            return Err(format!("a snapshot of {total} bytes is too long"));
+        }
+        let mut incoming = self.incoming.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        if offset == 0 {
+            *incoming = Some(Incoming { from, transfer, bytes: Vec::new() });
+        }
+        let known = incoming.take().filter(|known| (known.from, known.transfer) == (from, transfer));
+        let mut known = known.ok_or("another snapshot has begun to arrive meanwhile")?;
+        let end = offset.saturating_add(bytes.len() as u64);
+        if known.bytes.len() as u64 != offset || end > total || (bytes.is_empty() && end < total) {
+            return Err("the parts of a snapshot do not fit together".to_owned());
+        }
+        known.bytes.extend_from_slice(&bytes);
+        if end == total {
+            return Ok(Some(known.bytes));
+        }
+        *incoming = Some(known);
+        Ok(None)
+    }
+
+    /// Waits until entries up to this one are applied here.
+    pub(super) async fn applied_to(&self, index: u64, within: Duration) -> bool {
+        let mut applied = self.reader.applied();
+        let reached = applied.wait_for(|applied| applied.is_some_and(|applied| applied >= index));
+        matches!(tokio::time::timeout(within, reached).await, Ok(Ok(_)))
+    }
+}
+
+fn answered<T: serde::Serialize, E: std::fmt::Display>(result: Result<T, E>) -> Result<Bytes, String> {
+    reply(&result.map_err(|error| error.to_string())?)
+}

@@ -1,0 +1,217 @@
+//! Who takes part: nodes let in and out, one change at a time (L-RS3).
+//!
+//! Invariants
+//! - A store that was let in is a learner first, and a voter when it has caught up.
+//! - A node that lost its disk comes back only as a new instance, after the old one was removed (L-RS2).
+//! - No voter is removed while the others would be no quorum of themselves.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use openraft::async_runtime::watch::WatchReceiver;
+use openraft::{BasicNode, ChangeMembers, Instant};
+
+use super::core::{Core, other_store};
+use super::leader::Not;
+use crate::command::{Command, NodeId};
+use crate::peer::message::{Change, Hello, Here, Kind, RaftId, decode, node_of, raft_id};
+use crate::raft::coding;
+use crate::state::SessionState;
+
+const HELLO_MAX: Duration = Duration::from_secs(2);
+/// How long a learner may take to catch up, and a change to be agreed on.
+pub(super) const CHANGE_MAX: Duration = Duration::from_secs(60);
+/// How long ago a voter may have answered to count as alive.
+const ALIVE_MS: u64 = 3000;
+const TRANSFER_MAX: Duration = Duration::from_secs(5);
+
+/// A change that was refused has a reason; one that could not be tried here has another.
+type Changed = Result<Result<(), String>, Not>;
+
+impl Core {
+    /// Changes the members, as the leader.
+    pub(super) async fn change_here(&self, change: Change) -> Changed {
+        self.term().ok_or(Not::Leader)?;
+        let Ok(_one_at_a_time) = self.changing.try_lock() else {
+            return Ok(Err("another change of the members is under way: wait for it".to_owned()));
+        };
+        match change {
+            Change::Add { node, address } => self.add(node, &address).await,
+            Change::Remove { node } => self.remove(node).await,
+            Change::TransferLeader { node } => Ok(self.hand_over(node).await),
+            Change::Dead { node } => self.expire_all_of(node).await,
+        }
+    }
+
+    /// The voters, and the learners, that are agreed on.
+    pub(super) fn roles(&self) -> (Vec<RaftId>, Vec<RaftId>) {
+        let membership = self.reader.membership();
+        let voters: BTreeSet<RaftId> = membership.voter_ids().collect();
+        let learners = membership.nodes().map(|(id, _)| *id).filter(|id| !voters.contains(id)).collect();
+        (voters.into_iter().collect(), learners)
+    }
+
+    pub(super) async fn hello(&self, node: u8) -> Result<Here, String> {
+        let hello = Hello { site: self.site, voters: self.voters.clone() };
+        let payload = coding::encode(&hello).map_err(|error| error.to_string())?;
+        let answer = self.peers.call(node, Kind::Hello, payload.into(), HELLO_MAX).await;
+        decode(Kind::Hello, &answer.map_err(|error| error.to_string())?)
+    }
+
+    async fn add(&self, node: u8, address: &str) -> Changed {
+        self.peers.learn(node, address);
+        let store = if node == self.node {
+            self.store
+        } else {
+            match self.hello(node).await {
+                Ok(here) => here.store,
+                Err(why) => {
+                    return Ok(Err(format!("node {node} does not answer ({why}): start it first")));
+                }
+            }
+        };
+        self.carry_out(Command::Enlist { node: NodeId(node), store }).await?;
+        let member = self.reader.read(|state| state.members.get(&NodeId(node)).copied());
+        let id = match member {
+            Some(member) if member.store != store => return Ok(Err(other_store(node))),
+            Some(member) if member.removed => {
+                let advice =
+                    "was removed with the disk that it has: stop it, empty its state_dir, start it again";
+                return Ok(Err(format!("node {node} {advice}")));
+            }
+            Some(member) => raft_id(node, member.instance),
+            None => return Err(Not::Now("the node was let in, and is not known".to_owned())),
+        };
+        // A change that broke off between its two steps is brought to its end by the same change.
+        let unfinished = self.reader.membership().get_joint_config().len() > 1;
+        if self.roles().0.contains(&id) && !unfinished {
+            return Ok(Ok(()));
+        }
+        if let Err(why) =
+            self.agree(ChangeMembers::AddNodes(BTreeMap::from([(id, BasicNode::new(address))]))).await?
+        {
+            return Ok(Err(why));
+        }
+        if !self.catches_up(id).await {
+            return Ok(Err(format!(
+                "node {node} has not caught up in {CHANGE_MAX:?}; it goes on as a learner: see its log, then add it again"
+            )));
+        }
+        self.agree(ChangeMembers::AddVoterIds(BTreeSet::from([id]))).await
+    }
+
+    /// Waits until a learner has all that is agreed on now. Before that it would be a voter that nobody can count on.
+    async fn catches_up(&self, id: RaftId) -> bool {
+        let mut metrics = self.raft.metrics();
+        let until = metrics.borrow_watched().last_applied.map(|last| last.index);
+        let caught_up = async {
+            loop {
+                let matched = metrics.borrow_watched().replication.as_ref().and_then(|of| *of.get(&id)?);
+                if matched.map(|last| last.index) >= until {
+                    return true;
+                }
+                if metrics.changed().await.is_err() {
+                    return false;
+                }
+            }
+        };
+        tokio::time::timeout(CHANGE_MAX, caught_up).await.unwrap_or(false)
+    }
+
+    /// Removes all instances of a node that are members.
+    async fn remove(&self, node: u8) -> Changed {
+        let (voters, learners) = self.roles();
+        let of_node = |ids: &[RaftId]| -> BTreeSet<RaftId> {
+            ids.iter().copied().filter(|id| node_of(*id) == node).collect()
+        };
+        let (old_voters, old_learners) = (of_node(&voters), of_node(&learners));
+        let left: Vec<RaftId> = voters.iter().copied().filter(|id| !old_voters.contains(id)).collect();
+        if left.is_empty() {
+            return Ok(Err(format!("node {node} is the last voter: add another one first")));
+        }
+        if node == self.node {
+            // Its messages would be refused halfway. Whoever leads next removes it.
+            let Some(heir) = self.alive(&left).first().copied() else {
+                return Ok(Err("no other voter is alive to lead".to_owned()));
+            };
+            return match self.hand_over(node_of(heir)).await {
+                Ok(()) => Err(Not::Leader),
+                Err(why) => Ok(Err(why)),
+            };
+        }
+        if self.alive(&left).len() * 2 <= left.len() {
+            return Ok(Err(
+                "the voters that would be left are no quorum now: bring them back first".to_owned()
+            ));
+        }
+        for change in [
+            (!old_voters.is_empty()).then_some(ChangeMembers::RemoveVoters(old_voters)),
+            (!old_learners.is_empty()).then_some(ChangeMembers::RemoveNodes(old_learners)),
+        ]
+        .into_iter()
+        .flatten()
+        {
+            if let Err(why) = self.agree(change).await? {
+                return Ok(Err(why));
+            }
+        }
+        self.carry_out(Command::Retire { node: NodeId(node) }).await?;
+        Ok(Ok(()))
+    }
+
+    /// Those of these voters that have answered lately.
+    fn alive(&self, of: &[RaftId]) -> Vec<RaftId> {
+        let metrics = self.raft.metrics().borrow_watched().clone();
+        let heard: BTreeMap<RaftId, bool> = metrics
+            .heartbeat
+            .iter()
+            .flatten()
+            .map(|(id, at)| (*id, at.as_ref().is_some_and(|at| at.elapsed().as_millis() < ALIVE_MS.into())))
+            .collect();
+        of.iter().copied().filter(|id| *id == self.id || heard.get(id).copied().unwrap_or(false)).collect()
+    }
+
+    async fn agree(&self, change: ChangeMembers<u64, BasicNode>) -> Changed {
+        let agreed = self.raft.change_membership(change, false);
+        match tokio::time::timeout(CHANGE_MAX, agreed).await {
+            Ok(Ok(_)) => Ok(Ok(())),
+            Ok(Err(error)) => Ok(Err(error.to_string())),
+            Err(_) => Ok(Err(format!("no quorum has agreed in {CHANGE_MAX:?}; try again when it is back"))),
+        }
+    }
+
+    async fn hand_over(&self, node: u8) -> Result<(), String> {
+        let to = self.roles().0.into_iter().find(|id| node_of(*id) == node);
+        let to = to.ok_or_else(|| format!("node {node} is not a voter"))?;
+        if to == self.id {
+            return Ok(());
+        }
+        self.raft.trigger().transfer_leader(to).await.map_err(|error| error.to_string())?;
+        let mut metrics = self.raft.metrics();
+        let leads = async {
+            while metrics.borrow_watched().current_leader != Some(to) {
+                if metrics.changed().await.is_err() {
+                    return;
+                }
+            }
+        };
+        let late = || format!("node {node} does not lead after {TRANSFER_MAX:?}: is it up and caught up?");
+        tokio::time::timeout(TRANSFER_MAX, leads).await.map_err(|_| late())
+    }
+
+    /// L-LE4: somebody vouches that its processes are dead.
+    async fn expire_all_of(&self, node: u8) -> Changed {
+        let theirs = self.reader.read(|state| {
+            let live = state
+                .sessions
+                .iter()
+                .filter(|(_, session)| session.node == NodeId(node) && session.state == SessionState::Live);
+            live.map(|(id, _)| *id).collect::<Vec<_>>()
+        });
+        for session in theirs {
+            tracing::warn!(%session, node, "its node was declared dead; expiring it");
+            self.carry_out(Command::SessionExpire { session }).await?;
+        }
+        Ok(Ok(()))
+    }
+}

@@ -1,0 +1,6 @@
+//! A site of several nodes in one process: forming, leaders that come and go, cuts, lost replies, lost disks.
+
+mod failover;
+mod forming;
+mod harness;
+mod members;

@@ -71,6 +71,10 @@ fn deliver(
     fs.rename(&stage, &new)?;
     fs.sync_dir(&directory.join("new"))?;
     fs.sync_dir(&directory.join("tmp"))?;
+    // A directory that its maker had no time to make durable takes all that was delivered with it.
+    for above in directory.ancestors().take_while(|above| above.starts_with(HOME)) {
+        fs.sync_dir(above)?;
+    }
     if directory.ends_with("Maildir") {
         oracle.arrivals.insert(ContentId::of(&octets), name.clone());
     }

@@ -15,6 +15,7 @@ use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
 use crate::Mutant;
+use crate::invariants::j1_one_session_an_epoch::Decision;
 use crate::process::Gate;
 
 /// A founded service. Cloning it copies no bucket.
@@ -37,8 +38,9 @@ struct Inner {
     lossy: u32,
     /// Sent, given up by the sender, and still on their way.
     late: Vec<Record>,
-    /// Epochs of accepted witnesses, in the order in which they were accepted.
-    accepted: Vec<Epoch>,
+    decisions: Vec<Decision>,
+    /// The last accepted witness, and the one before.
+    lately: [Option<Witnessed>; 2],
     mutant: Option<Mutant>,
     /// What the service with a bug believes instead.
     believed: Option<Witnessed>,
@@ -52,7 +54,8 @@ impl Service {
             rng: StdRng::seed_from_u64(seed),
             lossy: 0,
             late: Vec::new(),
-            accepted: Vec::new(),
+            decisions: Vec::new(),
+            lately: [None; 2],
             mutant,
             believed: None,
         };
@@ -83,8 +86,13 @@ impl Service {
     /// The epoch under which the session owns the account, if nobody else does.
     pub fn grant(&self, session: SessionId, account: AccountId) -> Option<Epoch> {
         let wanted = Wanted::These(vec![account.bucket()]);
-        match self.inner().ask(Command::Grant { session, wanted }) {
-            Answer::Granted(runs) => runs.first().map(|run| run.epoch),
+        let mut inner = self.inner();
+        match inner.ask(Command::Grant { session, wanted }) {
+            Answer::Granted(runs) => {
+                let epoch = runs.first().map(|run| run.epoch);
+                inner.decisions.extend(epoch.map(|epoch| Decision::Granted(epoch, session)));
+                epoch
+            }
             Answer::Done
             | Answer::Nothing
             | Answer::Opened(_)
@@ -97,8 +105,13 @@ impl Service {
         self.inner().lossy = of_a_hundred;
     }
 
-    pub fn accepted(&self) -> Vec<Epoch> {
-        self.inner().accepted.clone()
+    pub fn decisions(&self) -> Vec<Decision> {
+        self.inner().decisions.clone()
+    }
+
+    /// The last record that was accepted.
+    pub fn witnessed(&self) -> u64 {
+        self.inner().lately[0].map_or(0, |witnessed| witnessed.lsn)
     }
 }
 
@@ -111,11 +124,15 @@ impl Inner {
 
     fn arrive(&mut self, record: Record) -> Result<(), Refusal> {
         let epoch = record.epoch;
+        let witnessed = decode(record.value.as_bytes());
         match self.ask(Command::Witness { records: vec![record] }) {
             Answer::Witnessed { refused } => match refused.first() {
                 Some((_, refusal)) => Err(*refusal),
                 None => {
-                    self.accepted.push(epoch);
+                    self.decisions.push(Decision::Accepted(epoch));
+                    if self.lately[0] != witnessed {
+                        self.lately = [witnessed, self.lately[0]];
+                    }
                     Ok(())
                 }
             },
@@ -175,6 +192,9 @@ impl Inner {
         if self.believed.is_some() {
             return Ok(self.believed);
         }
+        if self.mutant == Some(Mutant::OldWitnessRead) && self.lately[1].is_some() {
+            return Ok(self.lately[1]);
+        }
         let witness = self.state.witness(account.bucket(), account.as_bytes());
         let Some(witness) = witness else { return Ok(None) };
         decode(witness.value.as_bytes()).map(Some).ok_or(WitnessError::Unknown)
@@ -201,7 +221,11 @@ impl Witness for Line {
             return Err(WitnessError::Unknown);
         }
         let answer = self.service.inner().witness(account, tenure, witnessed);
-        if self.gate.pass() { answer } else { Err(WitnessError::Unknown) }
+        match (self.gate.pass(), self.service.inner().mutant) {
+            (true, Some(Mutant::AcknowledgedBeforeWitness)) => Ok(()),
+            (true, _) => answer,
+            (false, _) => Err(WitnessError::Unknown),
+        }
     }
 
     fn note(&self, account: AccountId, tenure: Epoch, witnessed: Witnessed) {

@@ -32,6 +32,14 @@ pub enum Mutant {
     StaleEpochAccepted,
     /// A delivery that is tried again carries no key.
     KeyDropped,
+    /// The owner takes any answer of the service for a yes.
+    AcknowledgedBeforeWitness,
+    /// Take-over goes by the witness before the last: UIDNEXT and all else are not the journal's.
+    OldWitnessRead,
+    /// An owner answers reads after its lease.
+    LeaseIgnored,
+    /// What is to be expunged is unlinked before its removal counts.
+    UnlinkedBeforeWitness,
 }
 
 /// What is played.

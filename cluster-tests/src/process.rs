@@ -84,16 +84,39 @@ impl Gate {
     }
 }
 
+/// Names that owners unlinked, as the file server saw it (J8). Clones are the same trace.
+#[derive(Clone, Default)]
+pub struct Trace {
+    bases: Arc<Mutex<Vec<String>>>,
+}
+
+impl Trace {
+    fn bases(&self) -> MutexGuard<'_, Vec<String>> {
+        self.bases.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn unlinked(&self, path: &Path) {
+        let base = path.file_name().map(|name| name.to_string_lossy().into_owned());
+        self.bases().extend(base.and_then(|name| name.split(':').next().map(str::to_owned)));
+    }
+
+    /// What was unlinked since the last call.
+    pub fn take(&self) -> Vec<String> {
+        std::mem::take(&mut self.bases())
+    }
+}
+
 /// The volume as one process sees it.
 pub struct ProcessFs {
     volume: SimFs,
     gate: Arc<Gate>,
+    trace: Trace,
     mutant: Option<Mutant>,
 }
 
 impl ProcessFs {
-    pub fn new(volume: SimFs, gate: Arc<Gate>, mutant: Option<Mutant>) -> Self {
-        Self { volume, gate, mutant }
+    pub fn new(volume: SimFs, gate: Arc<Gate>, trace: Trace, mutant: Option<Mutant>) -> Self {
+        Self { volume, gate, trace, mutant }
     }
 
     fn pass(&self, path: &Path) -> Result<&SimFs> {
@@ -144,7 +167,9 @@ impl Fs for ProcessFs {
     }
 
     fn unlink(&self, path: &Path) -> Result<()> {
-        self.pass(path)?.unlink(path)
+        self.pass(path)?.unlink(path)?;
+        self.trace.unlinked(path);
+        Ok(())
     }
 
     fn create_dir(&self, path: &Path) -> Result<()> {

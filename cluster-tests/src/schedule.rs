@@ -13,6 +13,7 @@ use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
 use crate::history::History;
+use crate::invariants::j8_unlinked_after_removal;
 use crate::oracle::Oracle;
 use crate::process::Gate;
 use crate::world::{Process, World};
@@ -146,6 +147,17 @@ impl Sim {
             24..40 if self.plan.volume == Volume::Shared => self.deposed_goes_on(),
             _ => self.serve(true),
         }
+        self.check_unlinked();
+    }
+
+    /// J8, for everything that was unlinked since the last look.
+    pub(crate) fn check_unlinked(&self) {
+        let verdict = {
+            let state = self.state();
+            let unlinked = state.world.trace.take();
+            unlinked.iter().try_for_each(|base| j8_unlinked_after_removal::check(&state.oracle, base))
+        };
+        self.judge(verdict);
     }
 
     fn clock(&self) {

@@ -4,13 +4,18 @@
 
 use std::sync::Arc;
 
-use account::door::{Append, Done, NewMessage};
+use account::door::{Append, Done, Expunge, NewMessage};
+use account::tenure::Volume;
 use account::{Now, Owner, Refused, Request};
+use nfs_compat::Fs;
 use rand::RngExt;
 
 use crate::Mutant;
 use crate::client::{self, Wish};
-use crate::invariants::{bytes_equal, deposed_acknowledges_nothing, promised_is_shown};
+use crate::invariants::{
+    bytes_equal, deposed_acknowledges_nothing, j1_one_session_an_epoch, j5_never_behind_the_witness,
+    j6_no_read_after_the_lease, j7_back_soon, promised_is_shown,
+};
 use crate::oracle::{Fate, Oracle};
 use crate::schedule::Sim;
 use crate::world::{NotOpen, Opening, Process};
@@ -62,6 +67,10 @@ impl Sim {
         healed.iter().for_each(|healed| self.note(format_args!("  healed: {healed}")));
         if self.state().takeovers != before {
             return false;
+        }
+        let witnessed = self.state().world.service.witnessed();
+        if self.plan.volume == Volume::Shared {
+            self.judge(j5_never_behind_the_witness::check(witnessed, snapshot.lsn));
         }
         let verdict = self.state().oracle.look(&snapshot, true);
         let is_well = verdict.is_ok();
@@ -143,6 +152,9 @@ impl Sim {
                 .for_each(|request| state.history.note(format_args!("  {}", told(request, &state.oracle))));
             state.oracle.permit(&asked, true);
         }
+        if self.plan.mutant == Some(Mutant::UnlinkedBeforeWitness) {
+            unlink_early(&*process.fs, owner, &asked);
+        }
         let answers = owner.commit(now, requests);
         if process.gate.is_dead() {
             self.note(format_args!("process {} dies without an answer", process.number));
@@ -202,6 +214,10 @@ impl Sim {
         self.note(format_args!("process {} goes on, deposed", process.number));
         if let Some(owner) = &mut process.owner {
             let lsn = owner.snapshot().lsn;
+            // Its lease ended before another was let in, so it answers no read.
+            let is_answered = self.plan.mutant == Some(Mutant::LeaseIgnored);
+            let seen = self.state().oracle.lsn;
+            self.judge(j6_no_read_after_the_lease::check(seen, is_answered.then_some(lsn)));
             match what {
                 0 => owner.tick(now),
                 1 => owner.close(now),
@@ -229,6 +245,7 @@ impl Sim {
                 process.gate.kill();
             }
         }
+        let calm_since_us = self.state().world.elapsed_us;
         {
             let state = &mut *self.state();
             state.history.note(format_args!("quiet"));
@@ -254,12 +271,32 @@ impl Sim {
                 ));
                 return;
             }
+            if round == 0 {
+                self.serve_first(&mut process, calm_since_us);
+            }
             self.serve_everything(&mut process, round);
             self.state().world.step_clock(10_000_000);
             process.owner = None;
         }
-        let accepted = self.state().world.service.accepted();
-        self.judge(crate::invariants::epochs_rise::check(&accepted));
+        self.check_unlinked();
+        let decisions = self.state().world.service.decisions();
+        self.judge(j1_one_session_an_epoch::check(&decisions));
+    }
+
+    /// J7: the first change after the faults ended.
+    fn serve_first(&self, process: &mut Process, calm_since_us: u64) {
+        let takeovers = self.state().takeovers;
+        let (now, delivery) = {
+            let state = &mut *self.state();
+            let elapsed_us = state.world.elapsed_us;
+            let delivery = client::deliver(&mut state.rng, &mut state.oracle, elapsed_us, false);
+            (state.world.now, delivery)
+        };
+        if let Some(delivery) = self.spooled(process, delivery) {
+            self.commit_now(process, now, delivery, takeovers, "the first delivery");
+        }
+        let taken_us = self.state().world.elapsed_us;
+        self.judge(j7_back_soon::check(calm_since_us, taken_us));
     }
 
     fn serve_everything(&self, process: &mut Process, round: u32) {
@@ -314,6 +351,24 @@ impl Sim {
             self.judge(Err(format!("liveness: {name} is refused, and nothing is in the way")));
         }
     }
+}
+
+/// The bug of [`Mutant::UnlinkedBeforeWitness`].
+fn unlink_early(fs: &dyn Fs, owner: &Owner, asked: &[Request]) {
+    let snapshot = owner.snapshot();
+    let (reader, doomed) = (owner.reader(), asked.iter().filter_map(doomed));
+    for (mailbox, uids) in doomed {
+        let view = snapshot.by_id(mailbox).and_then(|(_, entry)| entry.view.as_ref());
+        let messages = uids.iter().filter_map(|uid| view?.by_uid(*uid));
+        let bodies = messages.filter_map(|message| reader.open(mailbox, message).ok());
+        // One that cannot be unlinked is no bug.
+        bodies.for_each(|body| drop(fs.unlink(body.file().path())));
+    }
+}
+
+fn doomed(request: &Request) -> Option<(model::MailboxId, &[model::Uid])> {
+    let Request::Expunge { mailbox, which: Expunge::Exactly(uids) } = request else { return None };
+    Some((*mailbox, uids))
 }
 
 /// The same request once more.

@@ -20,7 +20,7 @@ use store::spool::Spool;
 
 use crate::Mutant;
 use crate::coordination::{Line, Service};
-use crate::process::{Gate, ProcessFs};
+use crate::process::{Gate, ProcessFs, Trace};
 
 pub const ROOT: &str = "/mail";
 pub const HOME: &str = "/mail/ada";
@@ -35,6 +35,8 @@ pub struct World {
     pub now: Now,
     /// Microseconds by which the clock went forward, all together.
     pub elapsed_us: u64,
+    /// What owners unlinked.
+    pub trace: Trace,
     mutant: Option<Mutant>,
     processes: u64,
 }
@@ -79,6 +81,7 @@ impl World {
             account: AccountId::derive("example.org", "ada@example.org", 0),
             now: Now { unix_us: start },
             elapsed_us: 0,
+            trace: Trace::default(),
             mutant,
             processes: 0,
         }
@@ -113,7 +116,8 @@ impl World {
     pub fn start(&mut self, node: u8) -> Process {
         self.processes += 1;
         let gate = Arc::new(Gate::default());
-        let fs: Arc<dyn Fs> = Arc::new(ProcessFs::new(self.volume.clone(), Arc::clone(&gate), self.mutant));
+        let fs: Arc<dyn Fs> =
+            Arc::new(ProcessFs::new(self.volume.clone(), Arc::clone(&gate), self.trace.clone(), self.mutant));
         let session = self.service.open_session(node).unwrap_or(SessionId(0));
         let deposed_at = self.now;
         let (number, spool, owner, epoch) = (self.processes, None, None, None);

@@ -40,6 +40,29 @@ fn a_witness_accepted_under_an_epoch_that_is_over_is_found() {
 }
 
 #[test]
+fn acknowledging_before_the_witness_is_found() {
+    is_found(Volume::Shared, Mutant::AcknowledgedBeforeWitness);
+}
+
+#[test]
+fn uids_that_are_not_the_journals_are_found() {
+    let found = is_found(Volume::Shared, Mutant::OldWitnessRead);
+    assert!(found.what.contains("J5"), "{}", found.what);
+}
+
+#[test]
+fn a_read_after_the_lease_is_found() {
+    let found = is_found(Volume::Shared, Mutant::LeaseIgnored);
+    assert!(found.what.contains("J6"), "{}", found.what);
+}
+
+#[test]
+fn unlinking_before_the_witness_is_found() {
+    let found = is_found(Volume::Shared, Mutant::UnlinkedBeforeWitness);
+    assert!(found.what.contains("J8"), "{}", found.what);
+}
+
+#[test]
 fn a_delivery_whose_key_is_ignored_is_found() {
     let found = is_found(Volume::Private, Mutant::KeyDropped);
     assert!(found.what.contains("nothing_twice"), "{}", found.what);

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 
 use locking::command::{Command, Proposal, Record, Request, RequestId, Value};
+use locking::raft::coding;
 use locking::raft::log::{LogOptions, OpenError};
 use locking::raft::machine::Machine;
 use locking::raft::snapshot::{self, Snapshots};
@@ -397,6 +398,19 @@ fn a_snapshot_is_there_whole_or_not_at_all_wherever_the_process_is_killed() {
         assert!(left <= 2, "{left} files");
     }
     assert_eq!(seen, BTreeSet::from([10, 20]));
+}
+
+#[test]
+fn a_snapshot_from_before_sites_had_several_nodes_is_read() {
+    let (meta, bytes) = snapshot_of(10);
+    let (_, state) = snapshot::decode(&bytes).expect("reads");
+    let before = (state.config, &state.sessions, &state.clients, &state.shards);
+    let content = coding::encode(&(&meta, before)).expect("encodes");
+    let mut old = b"ROOSTSN1".to_vec();
+    old.extend_from_slice(&crc32fast::hash(&content).to_le_bytes());
+    old.extend_from_slice(&content);
+    let (found, read) = snapshot::decode(&old).expect("reads");
+    assert_eq!((found, read), (meta, state));
 }
 
 #[test]

@@ -304,3 +304,29 @@ fn a_copy_taken_before_a_request_does_not_change_with_it() {
     assert_eq!(service.witness(3, epoch, 2), Ok(()));
     assert_eq!(frozen.witness(3, &[7; 16]).expect("witnessed").counter, 1);
 }
+
+#[test]
+fn a_node_is_known_by_the_disk_that_was_named_first() {
+    // (L-RS2, A-5)
+    let mut service = Service::founded(1);
+    let member = |service: &Service| service.state.members[&NodeId(3)];
+    service.ask(Command::Bind { node: NodeId(3), store: 30 });
+    service.ask(Command::Bind { node: NodeId(3), store: 31 });
+    assert_eq!(member(&service), Member { store: 30, instance: 0, removed: false });
+    service.ask(Command::Enlist { node: NodeId(3), store: 31 });
+    assert_eq!(member(&service).store, 30, "not beside one that was not removed");
+
+    service.ask(Command::Retire { node: NodeId(3) });
+    service.ask(Command::Enlist { node: NodeId(3), store: 30 });
+    service.ask(Command::Bind { node: NodeId(3), store: 30 });
+    assert!(member(&service).removed, "what was removed stays out");
+    service.ask(Command::Enlist { node: NodeId(3), store: 31 });
+    let first = member(&service);
+    assert_eq!((first.store, first.instance, first.removed), (31, service.index, false));
+    service.ask(Command::Enlist { node: NodeId(3), store: 31 });
+    assert_eq!(member(&service), first, "asked for twice, let in once");
+
+    service.ask(Command::Retire { node: NodeId(3) });
+    service.ask(Command::Enlist { node: NodeId(3), store: 32 });
+    assert!(member(&service).instance > first.instance, "an instance is never used twice");
+}

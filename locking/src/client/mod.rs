@@ -390,6 +390,7 @@ impl Locking {
         if let Err(error) = requests.ask(&self.0.voter, Command::SessionClose { session }).await {
             tracing::warn!(%error, %session, "the session was not closed; the next one replaces it");
         }
+        self.0.voter.step_down().await;
         self.0.voter.shutdown().await;
     }
 }

@@ -27,6 +27,11 @@ impl Core {
     }
 
     async fn send(&self, to: u8, ask: &Ask, deadline: Duration) -> Reply {
+        if !self.voters.contains(&to) {
+            let membership = self.reader.membership();
+            let known = membership.nodes().find(|(id, _)| node_of(**id) == to);
+            known.into_iter().for_each(|(_, node)| self.peers.learn(to, &node.addr));
+        }
         let frame = Frame { from: self.id, store: self.store, to: raft_id(to, 0), body: ask };
         let payload = match coding::encode(&frame) {
             Ok(payload) => payload,

@@ -180,6 +180,19 @@ impl Core {
         }
     }
 
+    /// A leader that is about to stop lets another lead first, so that nobody waits for an election.
+    pub(super) async fn step_down(&self) {
+        if self.term().is_none() {
+            return;
+        }
+        let others: Vec<RaftId> = self.roles().0.into_iter().filter(|id| *id != self.id).collect();
+        if let Some(heir) = self.alive(&others).first()
+            && let Err(why) = self.hand_over(node_of(*heir)).await
+        {
+            tracing::info!(%why, "the leadership was not handed over; the others elect");
+        }
+    }
+
     async fn hand_over(&self, node: u8) -> Result<(), String> {
         let to = self.roles().0.into_iter().find(|id| node_of(*id) == node);
         let to = to.ok_or_else(|| format!("node {node} is not a voter"))?;

@@ -415,6 +415,11 @@ impl Voter {
         self.core.raft.trigger().snapshot().await.map_err(|error| NoAnswer(error.to_string()))
     }
 
+    /// Lets another node lead, if this one does and another can. For a process that is about to stop.
+    pub async fn step_down(&self) {
+        self.core.step_down().await;
+    }
+
     fn leave(&self) {
         self.tasks.iter().for_each(tokio::task::JoinHandle::abort);
         if let Some(door) = &self.door {

@@ -263,3 +263,20 @@ async fn a_bucket_is_drained_released_and_granted_to_another() {
     eventually("all know", || (cluster.node(3).owner(5) == Owner::Node(NodeId(2))).then_some(())).await;
     cluster.shutdown().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_leader_that_is_stopped_in_order_hands_over_and_frees_its_buckets_at_once() {
+    let mut cluster = Cluster::new(18, [1, 2, 3]);
+    cluster.lease = Duration::from_secs(60);
+    cluster.start_all().await;
+    let leader = cluster.leader(&[]).await;
+    let stopped = cluster.nodes.remove(&leader).expect("runs");
+    let epoch = granted(&stopped, 5).await;
+    let begun = Instant::now();
+    stopped.shutdown().await;
+    let heir = cluster.leader(&[leader]).await;
+    let higher = granted(cluster.node(heir), 5).await;
+    assert!(higher > epoch);
+    assert!(begun.elapsed() < cluster.lease, "nobody waited for the lease");
+    cluster.shutdown().await;
+}

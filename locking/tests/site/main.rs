@@ -2,5 +2,7 @@
 
 mod failover;
 mod forming;
+mod grpc;
 mod harness;
 mod members;
+mod schedule;

@@ -45,18 +45,16 @@ pub struct NodeStatus {
 
 impl Locking {
     pub fn owner(&self, bucket: Bucket) -> Owner {
-        let (session, held) = (self.session(), self.held(bucket));
-        let found = self.0.voter.reader().read(|state| {
-            let owner = state.bucket(bucket).session().and_then(|id| Some((id, state.sessions.get(&id)?)));
-            owner.filter(|(_, owner)| owner.state == SessionState::Live).map(|(id, owner)| (id, owner.node))
-        });
-        match (found, held) {
-            // What was granted here counts before it is applied here.
-            (_, Some(epoch)) => Owner::Here(epoch),
-            (Some((id, _)), None) if id == session => Owner::Nobody,
-            (Some((_, node)), None) => Owner::Node(node),
-            (None, None) => Owner::Nobody,
+        // What was granted here counts before it is applied here.
+        if let Some(epoch) = self.held(bucket) {
+            return Owner::Here(epoch);
         }
+        let found = self.0.voter.reader().read(|state| {
+            let owner = state.bucket(bucket).session().and_then(|id| state.sessions.get(&id));
+            owner.filter(|owner| owner.state == SessionState::Live).map(|owner| owner.node)
+        });
+        // What this node's session holds without knowing it, or its lost one, this node is to ask for.
+        found.filter(|node| *node != self.0.node).map_or(Owner::Nobody, Owner::Node)
     }
 
     /// Buckets of this node's session that are to be handed over, and to whom.

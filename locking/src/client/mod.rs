@@ -417,7 +417,7 @@ impl Inner {
     async fn renew_once(&self) {
         let sent = boottime();
         let session = lock(&self.tenure).session;
-        // A quarter of the lease later the next attempt begins.
+        // When the next attempt is due, this one ends.
         let acknowledged = match self.voter.renew(session, self.length.renew_every()).await {
             Ok(live) => live,
             Err(error) => {
@@ -474,9 +474,12 @@ async fn open_session(
 }
 
 async fn renew(inner: std::sync::Weak<Inner>, length: Length) {
+    let mut next = tokio::time::Instant::now() + length.renew_every();
     loop {
-        tokio::time::sleep(length.renew_every()).await;
+        tokio::time::sleep_until(next).await;
         let Some(inner) = inner.upgrade() else { return };
+        // An attempt that failed took until the next one is due.
+        next = tokio::time::Instant::now() + length.renew_every();
         inner.renew_once().await;
     }
 }

@@ -6,6 +6,8 @@
 //!
 //! Invariants
 //! - A message is looked for under its base in the hold and in every mailbox before it counts as removed.
+//! - It counts as removed only when it was missed for longer than a client of the file server may go by an old listing:
+//!   a node that looked at the mailbox before it owned the account may be shown what was there then (J5).
 //! - A file of ours whose entry the journal removed is never a message again, wherever and whenever it shows up. Who
 //!   puts such a message back gives it another name (L-UN: a name is never used again).
 //! - What a name shows that the journal held within [`LATE_US`] is nobody's wish (L-OB1).
@@ -30,6 +32,35 @@ use crate::tenure::Volume;
 /// An owner that was deposed can be late by so much before what it writes can be taken for another program's doing. It
 /// begins nothing once its lease is over: this is how long one call of it can take, a suspended machine included.
 pub(crate) const LATE_US: u64 = 24 * 60 * 60 * 1_000_000;
+
+/// More than the sixty seconds for which a client of a file server believes what it was told of a directory.
+const STALE_VIEW_US: u64 = 65_000_000;
+
+/// Missing files.
+impl Owner {
+    /// Of these missing messages, leaves those that have been missed for long enough.
+    pub(crate) fn keep_long_missed(&mut self, now: Now, id: MailboxId, missing: &mut Vec<MessageView>) {
+        if !self.is_shared() {
+            return;
+        }
+        let entries: HashSet<_> = missing.iter().map(|message| message.entry).collect();
+        self.missed.retain(|entry, (mailbox, _)| *mailbox != id || entries.contains(entry));
+        missing.retain(|message| {
+            let (_, first_us) = *self.missed.entry(message.entry).or_insert((id, now.unix_us));
+            now.unix_us.saturating_sub(first_us) >= STALE_VIEW_US
+        });
+    }
+
+    /// Nothing changed since the last look, which may have missed something.
+    pub(crate) fn miss_again(&mut self, now: Now, id: MailboxId) -> Result<(), Refused> {
+        let is_here = |(_, (mailbox, _)): &(&EntryId, &(MailboxId, u64))| *mailbox == id;
+        let here: HashSet<_> = self.missed.iter().filter(is_here).map(|(entry, _)| *entry).collect();
+        let view = self.image.building.view(&self.image.state, id).filter(|_| !here.is_empty());
+        let Some(view) = view else { return Ok(()) };
+        let missing = view.iter().filter(|message| here.contains(&message.entry)).cloned().collect();
+        self.observe_missing(now, id, missing)
+    }
+}
 
 impl Owner {
     pub(crate) fn is_shared(&self) -> bool {

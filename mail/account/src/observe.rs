@@ -82,7 +82,7 @@ impl Owner {
             self.note_missing(&error);
             refused_by_disk(&error)
         })?;
-        let Some(observed) = observed else { return Ok(()) };
+        let Some(observed) = observed else { return self.miss_again(now, id) };
         self.healed.extend(observed.healed);
         let Some(view) = self.image.building.view(&self.image.state, id) else { return Ok(()) };
         let known: HashMap<&str, &MessageView> =
@@ -99,7 +99,11 @@ impl Owner {
         }
         self.image.dues.looked.insert(id);
         self.forget_departed(now);
-        if missing.is_empty() { Ok(()) } else { self.observe_missing(now, id, missing) }
+        if missing.is_empty() {
+            self.missed.retain(|_, (mailbox, _)| *mailbox != id);
+            return Ok(());
+        }
+        self.observe_missing(now, id, missing)
     }
 
     /// What a crash put back was met, once every mailbox was looked at; when that is durable, it cannot come back.
@@ -386,7 +390,12 @@ impl Owner {
 
 /// Messages whose files are not there.
 impl Owner {
-    fn observe_missing(&mut self, now: Now, id: MailboxId, missing: Vec<MessageView>) -> Result<(), Refused> {
+    pub(crate) fn observe_missing(
+        &mut self,
+        now: Now,
+        id: MailboxId,
+        missing: Vec<MessageView>,
+    ) -> Result<(), Refused> {
         let format = Arc::clone(&self.setup.format);
         let again = format.list(id).map_err(|error| refused_by_disk(&error))?;
         let seen: HashSet<&str> = again.iter().map(|base| &**base).collect();
@@ -395,6 +404,7 @@ impl Owner {
         let held = self.put_back(id, &missing).map_err(|error| refused_by_disk(&error))?;
         missing.retain(|message| !held.contains(&message.base));
         self.bring_back_strays(id, &mut missing).map_err(|error| refused_by_disk(&error))?;
+        self.keep_long_missed(now, id, &mut missing);
         if missing.is_empty() {
             return Ok(());
         }

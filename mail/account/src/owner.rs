@@ -10,7 +10,7 @@
 //!   (L-CM1). Its registry drops it and opens another from what counts.
 //! - Bytes are durable on the stage before their record is written, and public only after it counts.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use model::{Dot, EntryId, MailboxId, ModSeq, Op, Record, ReplicaId, Stamp};
@@ -37,6 +37,8 @@ pub struct Owner {
     pub(crate) turn: Turn,
     pub(crate) snapshot: Arc<Snapshot>,
     pub(crate) timers: Timers,
+    /// Messages whose files were not found, with their mailbox and when they were missed first ([`crate::astray`]).
+    pub(crate) missed: BTreeMap<EntryId, (MailboxId, u64)>,
     /// Keywords that the store knows of.
     pub(crate) keywords_told: usize,
     /// The files outlived their journal: what they are numbered, somebody may have seen otherwise.
@@ -69,6 +71,7 @@ impl Owner {
             turn: Turn::default(),
             snapshot,
             timers: Timers::default(),
+            missed: BTreeMap::new(),
             keywords_told: 0,
             lost_state: false,
             healed: Vec::new(),

@@ -174,3 +174,26 @@ fn a_mailbox_that_an_owner_never_heard_of_is_left_alone_by_it() {
     let format = Arc::clone(&owner.setup.format);
     assert!(format.list(id_of(&owner, "Later")).unwrap().is_empty());
 }
+
+#[test]
+fn a_message_is_expunged_for_its_missing_file_only_when_no_old_listing_can_hide_it() {
+    let (mut world, _late, mut owner) = two_owners();
+    let before = picture(&owner);
+    let at = file_in(&world, "new");
+    let hidden = Path::new("/mail/ada").join(at.file_name().unwrap());
+    world.sim.rename(&at, &hidden).unwrap();
+    look(&mut world, &mut owner, None);
+    world.later(50);
+    look(&mut world, &mut owner, None);
+    assert_eq!(owner.snapshot().messages, 1, "it may be there");
+    world.sim.rename(&hidden, &at).unwrap();
+    look(&mut world, &mut owner, None);
+    assert_eq!(picture(&owner), before);
+    world.later(70);
+    world.sim.rename(&at, &hidden).unwrap();
+    look(&mut world, &mut owner, None);
+    assert_eq!(owner.snapshot().messages, 1, "it was seen meanwhile");
+    world.later(70);
+    look(&mut world, &mut owner, None);
+    assert_eq!(owner.snapshot().messages, 0);
+}

@@ -18,6 +18,7 @@ use crate::command::{
     Answer, BUCKETS, Bucket, Command, NodeId, RECORDS_MAX, Record, Refusal, Request, RequestId, Run,
     SessionId, Subkey, Wanted, Witness,
 };
+use crate::peer::message::{RaftId, instance_of, node_of};
 
 /// Buckets whose state is copied together when a reader still holds the old one.
 pub const SHARD_BUCKETS: usize = 256;
@@ -167,6 +168,12 @@ impl State {
 
     pub fn is_live(&self, session: SessionId) -> bool {
         self.sessions.get(&session).is_some_and(|session| session.state == SessionState::Live)
+    }
+
+    /// The store of a voter, by the number that consensus has for it.
+    pub(crate) fn store_of(&self, id: RaftId) -> Option<u64> {
+        let member = self.members.get(&NodeId(node_of(id)))?;
+        (member.instance == instance_of(id)).then_some(member.store)
     }
 
     pub fn witness_count(&self) -> usize {

@@ -4,8 +4,9 @@
 //! are appended; what an older node does not know it refuses.
 //!
 //! Invariants
-//! - Between voters, a message names the instance it is from, its store, and the instance it is for. A node that
-//!   lost its disk is another instance, so nothing that was meant for the old one reaches it (L-RS2).
+//! - Between members, a message names the instance and the store that it is from, and those that it is for, as far as
+//!   its sender knows. Nothing that was meant for a lost disk reaches what came in its place, and two groups that were
+//!   founded under the same numbers never mix (L-RS2).
 
 use std::sync::Arc;
 
@@ -79,6 +80,8 @@ pub(crate) struct Frame<T> {
     pub from: RaftId,
     pub store: u64,
     pub to: RaftId,
+    /// The store that the sender knows the other by.
+    pub to_store: Option<u64>,
     pub body: T,
 }
 

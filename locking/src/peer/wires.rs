@@ -33,6 +33,8 @@ pub struct Wires(Arc<Mutex<Inside>>);
 struct End {
     wires: Wires,
     from: u8,
+    /// The process at this end. When another has taken its place, nothing of its own is sent or heard any more.
+    process: Arc<Door>,
 }
 
 /// What becomes of one message.
@@ -60,11 +62,11 @@ impl Wires {
 
     /// A node's end of the wires, and its door on them. A door that was there before is gone.
     pub fn connect(&self, node: u8, door: Arc<Door>) -> Arc<dyn Peers> {
-        self.inside().doors.insert(node, door);
-        Arc::new(End { wires: self.clone(), from: node })
+        self.inside().doors.insert(node, Arc::clone(&door));
+        Arc::new(End { wires: self.clone(), from: node, process: door })
     }
 
-    /// The node's process has ended: nobody listens.
+    /// The node's process has ended: nobody listens there, and nothing comes from there.
     pub fn disconnect(&self, node: u8) {
         self.inside().doors.remove(&node);
     }
@@ -102,6 +104,10 @@ impl Wires {
         self.inside().cut.contains(&(from, to))
     }
 
+    fn is_running(&self, node: u8, process: &Arc<Door>) -> bool {
+        self.inside().doors.get(&node).is_some_and(|door| Arc::ptr_eq(door, process))
+    }
+
     fn draw(&self, from: u8, to: u8) -> Fate {
         let mut inside = self.inside();
         let longest = u64::try_from(inside.delay_max.as_micros()).unwrap_or(u64::MAX);
@@ -124,10 +130,10 @@ impl Peers for End {
         payload: Bytes,
         deadline: Duration,
     ) -> BoxFuture<'static, Result<Bytes, CallError>> {
-        let (wires, from) = (self.wires.clone(), self.from);
+        let (wires, from, process) = (self.wires.clone(), self.from, Arc::clone(&self.process));
         let fate = wires.draw(from, to);
         let way = async move {
-            if !fate.arrives {
+            if !fate.arrives || !wires.is_running(from, &process) {
                 return std::future::pending().await;
             }
             let Some(door) = fate.door else {
@@ -138,7 +144,7 @@ impl Peers for End {
             let carried = tokio::spawn(async move { door.handle(from, kind.number(), payload).await });
             let answer = carried.await.map_err(|error| CallError::NoAnswer(error.to_string()))?;
             tokio::time::sleep(fate.delays[1]).await;
-            if fate.reply_lost || wires.is_cut(to, from) {
+            if fate.reply_lost || wires.is_cut(to, from) || !wires.is_running(from, &process) {
                 return std::future::pending().await;
             }
             answer.map_err(|refused| CallError::Refused(refused.0))

@@ -20,6 +20,7 @@ use openraft::{BasicNode, OptionalSend, RaftNetworkFactory, RaftNetworkV2};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use super::machine::Reader;
 use super::{Snapshot, TypeConfig, Vote, coding};
 use crate::peer::Peers;
 use crate::peer::message::{Chunk, ChunkTaken, Frame, Kind, RaftId, node_of};
@@ -40,6 +41,7 @@ pub struct Network {
     pub(crate) peers: Arc<dyn Peers>,
     pub(crate) me: RaftId,
     pub(crate) store: u64,
+    pub(crate) reader: Reader,
 }
 
 /// Its way to one of them.
@@ -68,8 +70,9 @@ impl Way {
         body: impl Serialize,
         deadline: Duration,
     ) -> Result<T, Unreachable<TypeConfig>> {
-        let Network { peers, me, store } = &self.network;
-        let frame = Frame { from: *me, store: *store, to: self.to, body };
+        let Network { peers, me, store, reader } = &self.network;
+        let to_store = reader.read(|state| state.store_of(self.to));
+        let frame = Frame { from: *me, store: *store, to: self.to, to_store, body };
         let payload = coding::encode(&frame).map_err(unreachable)?;
         let answer =
             peers.call(node_of(self.to), kind, payload.into(), deadline).await.map_err(unreachable)?;

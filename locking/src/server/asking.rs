@@ -14,7 +14,7 @@ use tokio::time::Instant;
 use super::core::Core;
 use super::leader::Not;
 use super::{Failure, NoAnswer, PROPOSE_MAX, Pending, RETRY_EVERY, STOPPED};
-use crate::command::{Answer, Refusal, Request, SessionId};
+use crate::command::{Answer, NodeId, Refusal, Request, SessionId};
 use crate::peer::message::{Ask, Frame, Join, Kind, Reply, node_of, raft_id};
 use crate::raft::coding;
 
@@ -32,7 +32,9 @@ impl Core {
             let known = membership.nodes().find(|(id, _)| node_of(**id) == to);
             known.into_iter().for_each(|(_, node)| self.peers.learn(to, &node.addr));
         }
-        let frame = Frame { from: self.id, store: self.store, to: raft_id(to, 0), body: ask };
+        let member = self.reader.read(|state| state.members.get(&NodeId(to)).copied());
+        let to_store = member.filter(|member| !member.removed).map(|member| member.store);
+        let frame = Frame { from: self.id, store: self.store, to: raft_id(to, 0), to_store, body: ask };
         let payload = match coding::encode(&frame) {
             Ok(payload) => payload,
             Err(error) => return Reply::Failed(error.to_string()),

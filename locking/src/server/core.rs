@@ -125,6 +125,7 @@ impl Core {
             }
             Kind::Ask => {
                 let frame: Frame<Ask> = decode(kind, &payload)?;
+                self.check_receiver(&frame)?;
                 // Whoever is not a member yet may ask whether it is.
                 if !matches!(frame.body, Ask::Join { .. }) {
                     self.check_sender(from, &frame)?;
@@ -156,7 +157,20 @@ impl Core {
                 instance_of(frame.to)
             ));
         }
+        self.check_receiver(frame)?;
         self.check_sender(from, frame)
+    }
+
+    fn check_receiver<T>(&self, frame: &Frame<T>) -> Result<(), String> {
+        let meant = frame.to_store.is_none_or(|store| store == self.store);
+        meant.then_some(()).ok_or_else(|| {
+            format!(
+                "node {} knows node {} by another disk: one of the two lost its own, or belongs to a site that was \
+                 founded anew; see which, and let the other in with an empty state_dir and `roost cluster add`",
+                node_of(frame.from),
+                self.node
+            )
+        })
     }
 
     async fn take_chunk(&self, from: RaftId, chunk: Chunk) -> Result<Bytes, String> {

@@ -181,7 +181,13 @@ impl Newcomer<'_> {
         let mut to_ask: Vec<u8> = others.iter().map(|(other, _)| *other).collect();
         while let Some(other) = to_ask.pop() {
             let body = Ask::Join { node, store: self.store };
-            let frame = Frame { from: raft_id(node, 0), store: self.store, to: raft_id(other, 0), body };
+            let frame = Frame {
+                from: raft_id(node, 0),
+                store: self.store,
+                to: raft_id(other, 0),
+                to_store: None,
+                body,
+            };
             let payload = coding::encode(&frame).ok()?;
             let answer = self.peers.call(other, Kind::Ask, payload.into(), JOIN_MAX).await;
             match answer.ok().and_then(|answer| coding::decode::<Reply>(&answer).ok()) {

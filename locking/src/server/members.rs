@@ -11,6 +11,7 @@ use std::time::Duration;
 use openraft::async_runtime::watch::WatchReceiver;
 use openraft::{BasicNode, ChangeMembers, Instant};
 
+use super::RETRY_EVERY;
 use super::core::{Core, other_store};
 use super::leader::Not;
 use crate::command::{Command, NodeId};
@@ -139,7 +140,7 @@ impl Core {
                 Err(why) => Ok(Err(why)),
             };
         }
-        if self.alive(&left).len() * 2 <= left.len() {
+        if !self.is_quorum_alive(&left).await {
             return Ok(Err(
                 "the voters that would be left are no quorum now: bring them back first".to_owned()
             ));
@@ -169,6 +170,18 @@ impl Core {
             .map(|(id, at)| (*id, at.as_ref().is_some_and(|at| at.elapsed().as_millis() < ALIVE_MS.into())))
             .collect();
         of.iter().copied().filter(|id| *id == self.id || heard.get(id).copied().unwrap_or(false)).collect()
+    }
+
+    /// Whether a quorum of these voters answers. One that was elected just now has not heard all of them yet.
+    async fn is_quorum_alive(&self, of: &[RaftId]) -> bool {
+        let until = tokio::time::Instant::now() + Duration::from_millis(ALIVE_MS);
+        while self.alive(of).len() * 2 <= of.len() {
+            if tokio::time::Instant::now() >= until {
+                return false;
+            }
+            tokio::time::sleep(RETRY_EVERY).await;
+        }
+        true
     }
 
     async fn agree(&self, change: ChangeMembers<u64, BasicNode>) -> Changed {

@@ -218,7 +218,7 @@ impl Voter {
             Part::Founder => raft_id(options.node_id, 0),
             Part::Member(id) => id,
         };
-        let network = Network { peers: Arc::clone(&peers), me: id, store: number };
+        let network = Network { peers: Arc::clone(&peers), me: id, store: number, reader: reader.clone() };
         let raft = Raft::new(id, Arc::new(raft_config()?), network, store, machine).await.map_err(failed)?;
         let core = Arc::new(Core {
             raft: raft.clone(),

@@ -93,6 +93,36 @@ async fn a_node_that_lost_its_disk_neither_founds_nor_votes_and_says_what_to_do(
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_site_that_was_founded_anew_does_not_mix_with_what_is_left_of_the_old_one() {
+    // Only a volume that forgot, too, lets two lost disks found anything: its incarnation is 0 here.
+    let mut cluster = Cluster::of_three(8).await;
+    let epoch = granted(cluster.node(1), 5).await;
+    for counter in 1..=30 {
+        cluster.node(1).witness(5, epoch, SUBKEY, value("old"), counter).await.expect("witnessed");
+    }
+    for node in [1, 2, 3] {
+        cluster.kill(node).await;
+    }
+    cluster.wipe(2);
+    cluster.wipe(3);
+    let (two, three) = (cluster.begin(2), cluster.begin(3));
+    cluster.started(2, two).await;
+    cluster.started(3, three).await;
+    let epoch = granted(cluster.node(2), 5).await;
+    cluster.node(2).witness(5, epoch, SUBKEY, value("new"), 1).await.expect("witnessed");
+    // Its log is longer than theirs, and nobody hears of it.
+    let old = cluster.begin(1);
+    sleep(Duration::from_secs(4)).await;
+    assert!(!old.is_finished(), "it serves nobody");
+    for node in [2, 3] {
+        let found = cluster.node(node).read_witness(5, &SUBKEY).await.expect("answers").expect("is there");
+        assert_eq!((found.value, found.counter), (value("new"), 1));
+    }
+    old.abort();
+    cluster.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn new_nodes_do_not_found_a_site_on_a_volume_that_was_served_before() {
     let mut cluster = Cluster::new(4, [1, 2, 3]);
     cluster.floor = 5;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use locking::{Change, ChangeError, Role, StartError};
+use locking::{Change, ChangeError, Record, Role, StartError};
 use nfs_compat::SimFs;
 use tokio::time::{sleep, timeout};
 
@@ -15,6 +15,23 @@ async fn a_site_of_one_grows_to_three_and_shrinks_again() {
     let epoch = granted(cluster.node(1), 5).await;
     for counter in 1..=200 {
         cluster.node(1).witness(5, epoch, SUBKEY, value("v"), counter).await.expect("witnessed");
+    }
+    // So many accounts that a snapshot of them is several messages long.
+    let tickets: Vec<_> = (0..30_000u32)
+        .map(|account| {
+            let mut subkey = [0; 16];
+            subkey[..4].copy_from_slice(&account.to_le_bytes());
+            cluster.node(1).submit(Record {
+                bucket: 5,
+                epoch,
+                subkey,
+                value: value("account's own"),
+                counter: 1,
+            })
+        })
+        .collect();
+    for ticket in tickets {
+        ticket.answer().await.expect("witnessed");
     }
     // What the first has purged reaches the others as a snapshot.
     cluster.node(1).voter().snapshot().await.expect("begins");
@@ -33,6 +50,7 @@ async fn a_site_of_one_grows_to_three_and_shrinks_again() {
         cluster.node(1).change(add).await.expect("already done");
         let found = cluster.node(node).read_witness(5, &SUBKEY).await.expect("answers").expect("is there");
         assert_eq!(found.counter, 200);
+        assert_eq!(cluster.node(node).status().witnesses, 30_001);
     }
     assert_eq!(cluster.node(1).status().group.voters, [1, 2, 3]);
     // The first one can go now, although it leads.

@@ -17,6 +17,7 @@ pub mod oracle;
 pub mod process;
 pub mod schedule;
 mod serve;
+pub mod view;
 pub mod world;
 
 /// Bugs that are put in on purpose, to see that they are found.

@@ -11,6 +11,7 @@ use std::time::SystemTime;
 use nfs_compat::{DirEntry, Error, File, Fs, Metadata, Result, SimFs, Space};
 
 use crate::Mutant;
+use crate::view::HostView;
 
 type Pause = Box<dyn FnOnce() + Send>;
 
@@ -111,17 +112,31 @@ pub struct ProcessFs {
     volume: SimFs,
     gate: Arc<Gate>,
     trace: Trace,
+    /// What the host believes, on a volume that it shares with others.
+    view: Option<HostView>,
     mutant: Option<Mutant>,
 }
 
 impl ProcessFs {
     pub fn new(volume: SimFs, gate: Arc<Gate>, trace: Trace, mutant: Option<Mutant>) -> Self {
-        Self { volume, gate, trace, mutant }
+        Self { volume, gate, trace, view: None, mutant }
+    }
+
+    /// The same, going by what the host believes of mailboxes.
+    pub fn behind(self, view: HostView) -> Self {
+        Self { view: Some(view), ..self }
     }
 
     fn pass(&self, path: &Path) -> Result<&SimFs> {
         pass(&self.gate, path)?;
         Ok(&self.volume)
+    }
+
+    /// As `pass`, for a change of names.
+    fn pass_to_change(&self, path: &Path) -> Result<&SimFs> {
+        let volume = self.pass(path)?;
+        self.view.iter().for_each(|view| view.changes(path));
+        Ok(volume)
     }
 
     fn wrap(&self, file: Box<dyn File>) -> Box<dyn File> {
@@ -155,19 +170,21 @@ impl Fs for ProcessFs {
     }
 
     fn create(&self, path: &Path) -> Result<Box<dyn File>> {
-        Ok(self.wrap(self.pass(path)?.create(path)?))
+        Ok(self.wrap(self.pass_to_change(path)?.create(path)?))
     }
 
     fn link(&self, from: &Path, to: &Path) -> Result<()> {
-        self.pass(to)?.link(from, to)
+        self.pass_to_change(to)?.link(from, to)
     }
 
     fn rename(&self, from: &Path, to: &Path) -> Result<()> {
-        self.pass(to)?.rename(from, to)
+        self.pass_to_change(to)?.rename(from, to)?;
+        self.view.iter().for_each(|view| view.changes(from));
+        Ok(())
     }
 
     fn unlink(&self, path: &Path) -> Result<()> {
-        self.pass(path)?.unlink(path)?;
+        self.pass_to_change(path)?.unlink(path)?;
         self.trace.unlinked(path);
         Ok(())
     }
@@ -181,7 +198,12 @@ impl Fs for ProcessFs {
     }
 
     fn read_dir(&self, path: &Path) -> Result<Vec<DirEntry>> {
-        self.pass(path)?.read_dir(path)
+        let volume = self.pass(path)?;
+        let is_cached = path.ends_with("new") || path.ends_with("cur");
+        match self.view.as_ref().filter(|_| is_cached) {
+            Some(view) => view.list(path, || volume.read_dir(path)),
+            None => volume.read_dir(path),
+        }
     }
 
     fn sync_dir(&self, path: &Path) -> Result<()> {

@@ -249,6 +249,7 @@ impl Sim {
         {
             let state = &mut *self.state();
             state.history.note(format_args!("quiet"));
+            state.world.forget_views();
             if state.rng.random_bool(0.5) {
                 let seed = state.rng.random();
                 state.cut_power(seed);

@@ -21,11 +21,14 @@ use store::spool::Spool;
 use crate::Mutant;
 use crate::coordination::{Line, Service};
 use crate::process::{Gate, ProcessFs, Trace};
+use crate::view::HostView;
 
 pub const ROOT: &str = "/mail";
 pub const HOME: &str = "/mail/ada";
 /// Clock moves longer than this let the kernel write back.
 const WRITE_BACK_US: i64 = 30_000_000;
+/// Machines that processes run on, one after the other.
+const HOSTS: usize = 3;
 
 pub struct World {
     pub volume: SimFs,
@@ -37,6 +40,9 @@ pub struct World {
     pub elapsed_us: u64,
     /// What owners unlinked.
     pub trace: Trace,
+    hosts: [HostView; HOSTS],
+    /// Whether hosts go by old listings: in every other history of a shared volume.
+    are_behind: bool,
     mutant: Option<Mutant>,
     processes: u64,
 }
@@ -82,6 +88,8 @@ impl World {
             now: Now { unix_us: start },
             elapsed_us: 0,
             trace: Trace::default(),
+            hosts: Default::default(),
+            are_behind: kind == Volume::Shared && seed.is_multiple_of(2),
             mutant,
             processes: 0,
         }
@@ -91,6 +99,7 @@ impl World {
     pub fn step_clock(&mut self, by_us: i64) {
         self.now.unix_us = self.now.unix_us.saturating_add_signed(by_us);
         self.elapsed_us += u64::try_from(by_us).unwrap_or(0);
+        self.hosts.iter().for_each(|host| host.set_elapsed(self.elapsed_us));
         self.volume.set_now(UNIX_EPOCH + Duration::from_micros(self.now.unix_us));
         if by_us >= WRITE_BACK_US {
             self.write_back(Path::new("/"));
@@ -112,12 +121,19 @@ impl World {
         let _synced = fs.sync_dir(directory);
     }
 
+    /// Every host asks the server anew.
+    pub fn forget_views(&self) {
+        self.hosts.iter().for_each(HostView::forget);
+    }
+
     /// Starts a process. Earlier ones of the same node are dead.
     pub fn start(&mut self, node: u8) -> Process {
         self.processes += 1;
         let gate = Arc::new(Gate::default());
-        let fs: Arc<dyn Fs> =
-            Arc::new(ProcessFs::new(self.volume.clone(), Arc::clone(&gate), self.trace.clone(), self.mutant));
+        let fs = ProcessFs::new(self.volume.clone(), Arc::clone(&gate), self.trace.clone(), self.mutant);
+        let host = usize::try_from(self.processes).unwrap_or(0) % HOSTS;
+        let fs = if self.are_behind { fs.behind(self.hosts[host].clone()) } else { fs };
+        let fs: Arc<dyn Fs> = Arc::new(fs);
         let session = self.service.open_session(node).unwrap_or(SessionId(0));
         let deposed_at = self.now;
         let (number, spool, owner, epoch) = (self.processes, None, None, None);

@@ -445,12 +445,7 @@ impl Format for Maildir {
             match self.fs.open(&path) {
                 Err(error) if error.is_not_found() => {}
                 Err(error) => return Err(error),
-                Ok(file) => {
-                    let length = file.metadata()?.length;
-                    // A name that lies about the length is believed about nothing (maildir.md §2).
-                    let is_wire = filename::sizes(base) == (Some(length), Some(length));
-                    return Ok(Body::new(file, is_wire));
-                }
+                Ok(file) => return body(file, base),
             }
         }
         Err(missing("open message", Path::new(base)))
@@ -511,7 +506,9 @@ impl Format for Maildir {
     }
 
     fn examine(&self, mailbox: MailboxId, base: &str) -> Result<Examined> {
-        let body = self.open(mailbox, base)?;
+        // Only there: a listing can be older than a move of ours, and what lies elsewhere is no new message.
+        let path = self.locate(&mut lock(&*self.mailbox(mailbox)?), base)?.0;
+        let body = body(self.fs.open(&path)?, base)?;
         let metadata = body.file().metadata()?;
         let mut measure = crate::spool::Measure::default();
         let mut chunk = vec![0; 64 * 1024];
@@ -564,6 +561,13 @@ impl Maildir {
             found => found,
         }
     }
+}
+
+fn body(file: Box<dyn nfs_compat::File>, base: &str) -> Result<Body> {
+    let length = file.metadata()?.length;
+    // A name that lies about the length is believed about nothing (maildir.md §2).
+    let is_wire = filename::sizes(base) == (Some(length), Some(length));
+    Ok(Body::new(file, is_wire))
 }
 
 /// The GUID that Dovecot will read is the id that the directory carries.

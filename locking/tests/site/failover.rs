@@ -164,6 +164,30 @@ async fn lost_and_late_replies_double_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn requests_that_overtake_each_other_on_the_way_are_carried_out_in_order() {
+    // (L-CM3)
+    let cluster = Cluster::of_three(20).await;
+    let leader = cluster.leader(&[]).await;
+    let locking = cluster.node(leader % 3 + 1);
+    let epoch = granted(locking, 5).await;
+    cluster.wires.delay(Duration::from_millis(30));
+    let mut tickets = Vec::new();
+    for counter in 1..=300 {
+        tickets.push(locking.submit(record(5, epoch, counter)));
+        sleep(Duration::from_millis(1)).await;
+    }
+    for (counter, ticket) in (1..).zip(tickets) {
+        let answer = timeout(LONG, ticket.answer()).await.expect("in time");
+        assert_eq!(answer, Ok(()), "{counter}: one that overtook it would send it backwards");
+    }
+    let batches = locking.status().counters.batches;
+    assert!(batches > 20, "{batches} batches leave nothing to overtake");
+    cluster.wires.heal();
+    assert_eq!(read(locking, 5).await, 300);
+    cluster.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn one_way_cuts_end_in_one_leader_that_serves() {
     let cluster = Cluster::of_three(14).await;
     let leader = cluster.leader(&[]).await;

@@ -11,17 +11,21 @@ use account::{MessageView, Request};
 use auth::{Authenticator, Checked, Exchange, Facts, Outcome, Progress, UserRecord};
 use bytes::Bytes;
 use futures::future::BoxFuture;
-use model::{EntryId, MailboxId};
+use model::{AccountId, EntryId, MailboxId};
+use nfs_compat::Fs;
+use rpc::relay::{Login, Open, Pipe};
 use session::{
-    Answer, LockRefused, LoggedIn, LoginFailed, Question, Read, ReadFailed, RecipientId, RecipientRefused,
-    SpoolFailed, Ticket,
+    Answer, Elsewhere, HandOver, LockRefused, LoggedIn, LoginFailed, PendingLogin, Question, Read,
+    ReadFailed, RecipientId, RecipientRefused, SpoolFailed, Ticket,
 };
 use store::body::Body;
 use store::spool::{Incoming, Spool};
 
+use crate::forward::{Delivery, Gathering};
 use crate::live::Live;
 use crate::metrics::{ByResult, Metrics};
 use crate::registry::{Account, MaildropGuard, Registry, SessionGuard};
+use crate::router::{Carried, NotCarried, OWNER_WAIT, Owner, Place, Router};
 use crate::time;
 use crate::users::{Homes, account_id};
 
@@ -36,6 +40,9 @@ pub struct Services {
     /// Between user and detail in a recipient's address; empty: addresses have no detail.
     pub recipient_delimiter: String,
     pub metrics: Arc<Metrics>,
+    pub router: Router,
+    /// For what is spooled here and delivered elsewhere.
+    pub fs: Arc<dyn Fs>,
 }
 
 /// The account of a session, once somebody logged in.
@@ -55,6 +62,31 @@ pub struct Asking {
     recipients: Vec<UserRecord>,
     maildrop: Option<MaildropGuard>,
     open_body: Option<OpenBody>,
+    /// Recipients at other nodes of the message that is being delivered.
+    gathering: Option<Arc<Gathering>>,
+    /// The session's id.
+    session: String,
+}
+
+/// A session that goes on at another node.
+pub struct HandedOver {
+    pub account: AccountId,
+    pub user: String,
+    pub node: u8,
+    pub pipe: Pipe,
+}
+
+/// What has come of a question.
+pub enum Told {
+    Answer(Answer),
+    /// Nobody asks any more: the session goes on elsewhere.
+    Carried(Box<HandedOver>),
+}
+
+/// A user who has proven to be one, and where the account is.
+pub enum Found {
+    Here(Arc<Account>, String),
+    Elsewhere(String),
 }
 
 /// What comes back from an answer that was worked out elsewhere.
@@ -63,7 +95,8 @@ pub enum Settled {
     /// A SASL exchange goes on, or ended.
     Sasl(Option<Box<(Exchange, Progress)>>),
     Login(Checked),
-    Opened(Result<(Arc<Account>, String), LoginFailed>),
+    Opened(Result<Found, LoginFailed>),
+    Carried(Box<HandedOver>),
     Octets(Result<Bytes, ReadFailed>, Option<OpenBody>),
     Recipient(Result<UserRecord, RecipientRefused>),
 }
@@ -74,7 +107,27 @@ pub type OpenBody = (MailboxId, EntryId, Body);
 pub type Working = BoxFuture<'static, (Ticket, Settled)>;
 
 impl Asking {
-    pub fn new(services: Arc<Services>, service: &'static str, remote: IpAddr, tls: bool) -> Self {
+    /// For a session whose user another node has authenticated.
+    pub fn admitted(
+        services: Arc<Services>,
+        service: &'static str,
+        remote: IpAddr,
+        tls: bool,
+        account: Arc<Account>,
+        user: String,
+    ) -> Self {
+        let mut asking = Self::new(services, service, remote, tls, String::new());
+        asking.joined = Some(Joined { _counted: account.join(), account, user });
+        asking
+    }
+
+    pub fn new(
+        services: Arc<Services>,
+        service: &'static str,
+        remote: IpAddr,
+        tls: bool,
+        session: String,
+    ) -> Self {
         Self {
             services,
             facts: Facts { service, remote, tls },
@@ -84,6 +137,8 @@ impl Asking {
             recipients: Vec::new(),
             maildrop: None,
             open_body: None,
+            gathering: None,
+            session,
         }
     }
 
@@ -106,6 +161,7 @@ impl Asking {
                 Some(ready(ticket, Answer::LoginFailed(LoginFailed::Credentials)))
             }
             Question::Login { user, password } => Some(self.login(ticket, user, password.0)),
+            Question::HandOver(hand_over) => Some(self.hand_over(ticket, hand_over)),
             Question::Account(request) => Some(self.request(ticket, request)),
             Question::Read(read) => Some(self.read(ticket, read)),
             Question::LockMaildrop => Some(self.lock_maildrop(ticket)),
@@ -129,7 +185,14 @@ impl Asking {
     }
 
     /// Takes what was worked out. The answer for the session, or more work.
-    pub fn settle(&mut self, ticket: Ticket, settled: Settled) -> Result<Answer, Working> {
+    pub fn settle(&mut self, ticket: Ticket, settled: Settled) -> Result<Told, Working> {
+        if let Settled::Carried(handed_over) = settled {
+            return Ok(Told::Carried(handed_over));
+        }
+        self.answer(ticket, settled).map(Told::Answer)
+    }
+
+    fn answer(&mut self, ticket: Ticket, settled: Settled) -> Result<Answer, Working> {
         match settled {
             Settled::Answer(answer) => Ok(answer),
             Settled::Sasl(None) => Ok(Answer::LoginFailed(LoginFailed::MechanismUnavailable)),
@@ -145,6 +208,7 @@ impl Asking {
             }
             Settled::Login(checked) => self.checked(ticket, checked),
             Settled::Opened(opened) => Ok(self.logged_in(opened)),
+            Settled::Carried(_) => Ok(Answer::LoginFailed(LoginFailed::Unavailable("carried".into()))),
             Settled::Octets(octets, body) => {
                 self.open_body = body;
                 Ok(Answer::Octets(octets))
@@ -207,9 +271,23 @@ impl Asking {
         }))
     }
 
-    fn logged_in(&mut self, opened: Result<(Arc<Account>, String), LoginFailed>) -> Answer {
+    /// Opens the session where its account is; the account may have come here meanwhile.
+    fn hand_over(&self, ticket: Ticket, hand_over: HandOver) -> Working {
+        let services = Arc::clone(&self.services);
+        let HandOver { user, login, unread } = hand_over;
+        let login = match login {
+            PendingLogin::Imap { tag } => Login::Imap { tag: tag.as_str().to_owned() },
+            PendingLogin::Pop3 => Login::Pop3,
+        };
+        let Facts { remote, tls, .. } = self.facts;
+        let open = Open { user, remote, tls, session: self.session.clone(), login, unread };
+        Box::pin(async move { (ticket, services.carry(open).await) })
+    }
+
+    fn logged_in(&mut self, opened: Result<Found, LoginFailed>) -> Answer {
         let (account, user) = match opened {
-            Ok(opened) => opened,
+            Ok(Found::Here(account, user)) => (account, user),
+            Ok(Found::Elsewhere(user)) => return Answer::Elsewhere(Elsewhere { user, final_data: None }),
             Err(failed) => return Answer::LoginFailed(failed),
         };
         let Some(snapshot) = account.snapshot() else {
@@ -268,21 +346,48 @@ impl Asking {
         Box::pin(async move { (ticket, Settled::Recipient(services.find_recipient(&address).await)) })
     }
 
-    fn deliver(&self, ticket: Ticket, recipient: RecipientId, append: account::door::Append) -> Working {
+    fn deliver(&mut self, ticket: Ticket, recipient: RecipientId, append: account::door::Append) -> Working {
         let services = Arc::clone(&self.services);
-        let record = self.recipients.get(recipient.0 as usize).cloned();
+        let Some(record) = self.recipients.get(recipient.0 as usize).cloned() else {
+            let why = account::Refused::Unavailable("no such recipient in this session".into());
+            return ready(ticket, Answer::Delivered(Err(session::refused::lmtp(&why))));
+        };
+        if services.router.owner(account_id(&record.user)) == Owner::Here {
+            return Box::pin(async move {
+                let delivered = services.append_here(&record, append).await;
+                (ticket, Settled::Answer(Answer::Delivered(delivered)))
+            });
+        }
+        self.deliver_elsewhere(ticket, record, append)
+    }
+
+    /// Recipients that are named before the first of them is waited for travel together.
+    fn deliver_elsewhere(
+        &mut self,
+        ticket: Ticket,
+        record: UserRecord,
+        append: account::door::Append,
+    ) -> Working {
+        let Some(body) = append.messages.first().map(|message| Arc::clone(&message.body)) else {
+            return ready(ticket, Answer::Delivered(Ok(())));
+        };
+        let (delivery, answered) = Delivery::new(record, append);
+        let joined = match &self.gathering {
+            Some(gathering) => gathering.join(&body, delivery),
+            None => Some(delivery),
+        };
+        let first = joined.map(|delivery| Arc::new(Gathering::new(body, delivery)));
+        if first.is_some() {
+            self.gathering.clone_from(&first);
+        }
+        let (services, session) = (Arc::clone(&self.services), self.session.clone());
         Box::pin(async move {
-            let opened = match record {
-                Some(record) => services.open(&record).await,
-                None => Err("no such recipient in this session".into()),
-            };
-            let answer = match opened {
-                Ok(account) => account.ask(Request::Append(append)).await,
-                Err(reason) => Err(account::Refused::Unavailable(reason)),
-            };
-            let result = if answer.is_ok() { "stored" } else { "refused" };
-            services.metrics.deliveries.get_or_create(&ByResult { protocol: "lmtp", result }).inc();
-            (ticket, Settled::Answer(Answer::Account(answer)))
+            if let Some(gathering) = first {
+                gathering.leave(&services, &session).await;
+            }
+            // The answer is lost only with the transfer: what it did is not known.
+            let lost = || Err(session::refused::lmtp(&account::Refused::Unknown));
+            (ticket, Settled::Answer(Answer::Delivered(answered.await.unwrap_or_else(|_| lost()))))
         })
     }
 
@@ -344,13 +449,49 @@ impl Services {
         self.registry.open(account_id(&record.user), record.user.as_str(), home).await
     }
 
-    async fn open_for_session(&self, record: &UserRecord) -> Result<(Arc<Account>, String), LoginFailed> {
+    /// Finds the account of a user who has logged in. Waits for its owner, if it has none now.
+    async fn open_for_session(&self, record: &UserRecord) -> Result<Found, LoginFailed> {
+        let until = time::now() + OWNER_WAIT;
+        match self.router.place(account_id(&record.user), until).await.map_err(not_carried)? {
+            Place::Here => self.open_here(record).await.map(|(account, user)| Found::Here(account, user)),
+            Place::Node(_) => Ok(Found::Elsewhere(record.user.as_str().to_owned())),
+        }
+    }
+
+    async fn carry(&self, open: Open) -> Settled {
+        let unavailable = |why: String| Settled::Opened(Err(LoginFailed::Unavailable(why)));
+        let record = match self.auth.lookup(&open.user).await {
+            Ok(Some(record)) => record,
+            Ok(None) => return unavailable("the user is gone".into()),
+            Err(error) => return unavailable(error.to_string()),
+        };
+        let account = account_id(&record.user);
+        match self.router.carry(account, &open).await {
+            Ok(Carried::To(node, pipe)) => {
+                Settled::Carried(Box::new(HandedOver { account, user: open.user, node, pipe }))
+            }
+            Ok(Carried::Here) => Settled::Opened(
+                self.open_here(&record).await.map(|(account, user)| Found::Here(account, user)),
+            ),
+            Err(failed) => Settled::Opened(Err(not_carried(failed))),
+        }
+    }
+
+    /// Opens the account, which is this node's, for one more session.
+    pub async fn open_here(&self, record: &UserRecord) -> Result<(Arc<Account>, String), LoginFailed> {
         let user = record.user.as_str();
         if self.live.count_of(user) >= self.sessions_per_user_max {
             return Err(LoginFailed::TooManySessions);
         }
         let account = self.open(record).await.map_err(LoginFailed::Unavailable)?;
         Ok((account, user.to_owned()))
+    }
+}
+
+fn not_carried(failed: NotCarried) -> LoginFailed {
+    match failed {
+        NotCarried::TooManySessions => LoginFailed::TooManySessions,
+        NotCarried::Unavailable(why) => LoginFailed::Unavailable(why),
     }
 }
 

@@ -16,6 +16,7 @@ pub struct Sockets {
     /// Protocol name as in the configuration, and its socket.
     pub protocols: Vec<(&'static str, Unserved)>,
     pub http: Vec<TcpListener>,
+    pub peer: Option<TcpListener>,
     pub admin: UnixListener,
 }
 
@@ -59,8 +60,13 @@ impl Sockets {
                 Endpoint::Unix(_) => anyhow::bail!("listen.admin_http takes addr:port only"),
             }
         }
+        let peer = match &listen.peer {
+            None => None,
+            Some(Endpoint::Tcp(address)) => Some(bind_tcp(*address).context("listen.peer")?),
+            Some(Endpoint::Unix(_)) => anyhow::bail!("listen.peer takes addr:port only"),
+        };
         let admin = unix(&config.node.admin_socket, run_as).context("node.admin_socket")?;
-        Ok(Self { protocols, http, admin })
+        Ok(Self { protocols, http, peer, admin })
     }
 }
 

@@ -20,9 +20,11 @@ use tokio::io::{AsyncRead, AsyncWriteExt, ReadBuf};
 use tokio::sync::watch;
 use tokio_rustls::TlsAcceptor;
 
-use crate::asking::{Asking, Working};
+use crate::asking::{Asking, HandedOver, Told, Working};
+use crate::carried;
 use crate::live::{End, Place};
-use crate::metrics::{ByName, Metrics};
+use crate::metrics::{ByDirection, ByName, Metrics};
+use crate::router::Owner;
 use crate::stream::Stream;
 use crate::time;
 
@@ -91,12 +93,18 @@ impl Conversation {
             self.report();
             if changes.is_none() {
                 changes = self.asking.joined.as_ref().map(|joined| joined.account.watch());
+                if let Some(joined) = &self.asking.joined {
+                    self.place.bind(joined.account.id, Owner::Here);
+                }
             }
             match self.event(&mut working, changes.as_mut(), told_stopping).await {
                 Event::Read(Ok(())) => {}
                 Event::Read(Err(error)) => return broken(&error),
                 Event::Settled(ticket, settled) => match self.asking.settle(ticket, *settled) {
-                    Ok(answer) => self.session.handle(time::now(), Input::Answered(ticket, answer)),
+                    Ok(Told::Carried(carried)) => return self.carry(*carried).await,
+                    Ok(Told::Answer(answer)) => {
+                        self.session.handle(time::now(), Input::Answered(ticket, answer))
+                    }
                     Err(more) => working.push(more),
                 },
                 Event::Changed => {
@@ -110,13 +118,37 @@ impl Conversation {
                     told_stopping = true;
                     self.session.handle(time::now(), Input::Stopping);
                 }
-                Event::End => {
-                    if let End::Kicked(why) = *self.place.end.borrow_and_update() {
-                        self.session.handle(time::now(), Input::Kicked(why));
-                    }
-                }
+                Event::End => match self.place.ending() {
+                    End::None => {}
+                    End::Kicked(why) => self.session.handle(time::now(), Input::Kicked(why)),
+                    End::Moved => self.session.handle(time::now(), Input::Kicked(carried::MOVED)),
+                },
             }
         }
+    }
+
+    /// The account is at another node: the session goes on there, and here only its bytes pass.
+    async fn carry(self, handed: HandedOver) -> Closing {
+        let HandedOver { account, user, node, pipe } = handed;
+        tracing::debug!(user, node, "session is carried to the owner of its account");
+        self.place.carried(user, node);
+        self.place.bind(account, Owner::Node(node));
+        let by = ByDirection { protocol: self.protocol, direction: "to" };
+        let metrics = self.metrics;
+        metrics.forwarded_sessions.get_or_create(&by).inc();
+        metrics.forwarded_sessions_total.get_or_create(&by).inc();
+        let carried = carried::Session {
+            stream: self.stream,
+            pipe,
+            node,
+            imap: self.protocol == "imap",
+            place: self.place,
+            stopping: self.stopping,
+            output_stall: self.output_stall,
+        };
+        let closing = carried.run().await;
+        metrics.forwarded_sessions.get_or_create(&by).dec();
+        closing
     }
 
     /// Tells `roost who` and the metrics.

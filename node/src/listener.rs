@@ -164,7 +164,7 @@ async fn converse(mut stream: Stream, remote: IpAddr, protocol: &Protocol, front
     let span = tracing::info_span!("session", id = place.id(), protocol = protocol.name);
     let conversation = Conversation {
         session: (protocol.begin)(connection(front, remote, tls)),
-        asking: Asking::new(Arc::clone(&front.services), protocol.name, remote, tls),
+        asking: Asking::new(Arc::clone(&front.services), protocol.name, remote, tls, place.id()),
         stream,
         place,
         acceptor: front.acceptor.clone(),
@@ -197,7 +197,7 @@ fn connection(front: &Front, remote: IpAddr, tls: bool) -> Connection {
     }
 }
 
-fn log_end(closing: &Closing, remote: IpAddr) {
+pub(crate) fn log_end(closing: &Closing, remote: IpAddr) {
     match closing {
         Closing::LoggedOut | Closing::ClientHungUp | Closing::Stopping | Closing::Kicked(_) => {
             tracing::debug!(%remote, ?closing, "session ended");

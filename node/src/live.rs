@@ -5,9 +5,12 @@ use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use model::AccountId;
 use serde::Serialize;
 use session::Doing;
 use tokio::sync::watch;
+
+use crate::router::Owner;
 
 /// How a session is told to end.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -15,6 +18,27 @@ pub enum End {
     #[default]
     None,
     Kicked(&'static str),
+    /// The account has another owner now.
+    Moved,
+}
+
+/// The other end of a session that is carried between two nodes. It is listed at both.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Via {
+    /// The client is at that node, under that id.
+    From { node: u8, session: String },
+    /// The account is at that node.
+    To { node: u8 },
+}
+
+impl std::fmt::Display for Via {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::From { node, session } => write!(f, "from node {node} ({session})"),
+            Self::To { node } => write!(f, "to node {node}"),
+        }
+    }
 }
 
 /// One session, for `roost who`.
@@ -28,6 +52,8 @@ pub struct Who {
     pub since_unix_s: i64,
     pub command: &'static str,
     pub mailbox: Option<String>,
+    /// Whose other end it is, if it is carried.
+    pub via: Option<Via>,
 }
 
 /// The table of live sessions.
@@ -40,6 +66,8 @@ pub struct Live {
 struct Entry {
     who: Who,
     end: watch::Sender<End>,
+    /// The account, and its owner when the session began to use it.
+    account: Option<(AccountId, Owner)>,
 }
 
 /// A session's place in the table; leaving it takes the session out.
@@ -52,6 +80,18 @@ pub struct Place {
 impl Live {
     /// Enters a session. `run` tells the ids of this run from those of others.
     pub fn enter(self: &Arc<Self>, run: u32, protocol: &'static str, remote: IpAddr, tls: bool) -> Place {
+        self.enter_via(run, protocol, remote, tls, None)
+    }
+
+    /// Enters a session that another node has carried here.
+    pub fn enter_via(
+        self: &Arc<Self>,
+        run: u32,
+        protocol: &'static str,
+        remote: IpAddr,
+        tls: bool,
+        via: Option<Via>,
+    ) -> Place {
         let number = self.next.fetch_add(1, Ordering::Relaxed);
         let (sender, end) = watch::channel(End::None);
         let who = Who {
@@ -63,8 +103,9 @@ impl Live {
             since_unix_s: crate::time::unix_s(),
             command: "waiting",
             mailbox: None,
+            via,
         };
-        self.lock().insert(number, Entry { who, end: sender });
+        self.lock().insert(number, Entry { who, end: sender, account: None });
         Place { live: Arc::clone(self), number, end }
     }
 
@@ -76,9 +117,23 @@ impl Live {
         self.lock().values().filter(|entry| entry.who.protocol == protocol).count()
     }
 
-    /// Sessions of one user, of all protocols.
+    /// Sessions of one user, of all protocols, that are served here.
     pub fn count_of(&self, user: &str) -> usize {
-        self.lock().values().filter(|entry| entry.who.user.as_deref() == Some(user)).count()
+        let served =
+            |who: &Who| who.user.as_deref() == Some(user) && !matches!(who.via, Some(Via::To { .. }));
+        self.lock().values().filter(|entry| served(&entry.who)).count()
+    }
+
+    /// Ends the sessions whose account has another owner than when they began. Returns how many there were.
+    pub fn end_moved(&self, owner: impl Fn(AccountId) -> Owner) -> usize {
+        let sessions = self.lock();
+        let moved = |entry: &&Entry| entry.account.is_some_and(|(account, was)| owner(account) != was);
+        let mut count = 0;
+        for entry in sessions.values().filter(moved) {
+            entry.end.send_replace(End::Moved);
+            count += 1;
+        }
+        count
     }
 
     /// Connections of one address that have not logged in, but for those of one protocol.
@@ -108,6 +163,34 @@ impl Place {
     /// The session's id, as it stands in the log.
     pub fn id(&self) -> String {
         self.live.lock().get(&self.number).map(|entry| entry.who.session.clone()).unwrap_or_default()
+    }
+
+    /// The session uses this account from here on; when it gets another owner, the session ends.
+    pub fn bind(&self, account: AccountId, owner: Owner) {
+        if let Some(entry) = self.live.lock().get_mut(&self.number) {
+            entry.account = Some((account, owner));
+        }
+    }
+
+    /// The account is at another node, and the session is carried there.
+    pub fn carried(&self, user: String, node: u8) {
+        if let Some(entry) = self.live.lock().get_mut(&self.number) {
+            entry.who.user = Some(user);
+            entry.who.command = "carried";
+            entry.who.via = Some(Via::To { node });
+        }
+    }
+
+    /// How the session is to end, now that `end` has changed.
+    pub fn ending(&mut self) -> End {
+        *self.end.borrow_and_update()
+    }
+
+    /// Ends this session, whoever holds it.
+    pub fn ender(&self) -> watch::Sender<End> {
+        let ender = self.live.lock().get(&self.number).map(|entry| entry.end.clone());
+        // It is in the table as long as it has a place.
+        ender.unwrap_or_default()
     }
 
     pub fn update(&self, doing: Doing, tls: bool) {

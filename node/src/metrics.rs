@@ -23,6 +23,14 @@ pub struct ByResult {
     pub result: &'static str,
 }
 
+/// Carried sessions by protocol, and which way.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct ByDirection {
+    pub protocol: &'static str,
+    /// `to`: the client is here, its account elsewhere; `from`: the other way round.
+    pub direction: &'static str,
+}
+
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct ByName {
     pub protocol: &'static str,
@@ -64,6 +72,10 @@ pub struct Metrics {
     pub witness_batches: Gauge,
     pub stale_epochs: Gauge,
     pub penalised_addresses: Gauge,
+    pub forwarded_sessions: Family<ByDirection, Gauge>,
+    pub forwarded_sessions_total: Family<ByDirection, Counter>,
+    pub router_retries: Family<ByKind, Counter>,
+    pub peers_refused: Counter,
 }
 
 fn latency() -> Histogram {
@@ -95,6 +107,10 @@ impl Default for Metrics {
             witness_batches: Gauge::default(),
             stale_epochs: Gauge::default(),
             penalised_addresses: Gauge::default(),
+            forwarded_sessions: Family::default(),
+            forwarded_sessions_total: Family::default(),
+            router_retries: Family::default(),
+            peers_refused: Counter::default(),
         }
     }
 }
@@ -149,7 +165,27 @@ impl Metrics {
         );
         registry.register("witness_batches", "Witness batches committed", self.witness_batches.clone());
         registry.register("witness_stale_epochs", "Witnesses refused", self.stale_epochs.clone());
+        self.register_peers(&mut registry);
         self.registry = registry;
+    }
+
+    fn register_peers(&self, registry: &mut Registry) {
+        registry.register(
+            "forwarded_sessions",
+            "Sessions carried to the owner of their account, or from where their client is",
+            self.forwarded_sessions.clone(),
+        );
+        registry.register(
+            "forwarded_sessions_begun",
+            "Sessions that began to be carried",
+            self.forwarded_sessions_total.clone(),
+        );
+        registry.register(
+            "router_retries",
+            "Times that an owner had to be looked for again, by reason",
+            self.router_retries.clone(),
+        );
+        registry.register("peers_refused", "Connections refused at listen.peer", self.peers_refused.clone());
     }
 
     /// The text that `/metrics` answers with.

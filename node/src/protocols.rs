@@ -6,7 +6,7 @@ use config::Config;
 use session::imap::{self, Imap};
 use session::lmtp::{self, Lmtp};
 use session::pop3::{self, Pop3};
-use session::{Connection, Session, Timeouts};
+use session::{Connection, LoggedIn, PendingLogin, Session, Timeouts};
 
 use crate::listener::{Begin, Protocol};
 use crate::time;
@@ -20,8 +20,25 @@ pub fn protocol(key: &'static str, config: &Config) -> Protocol {
     }
 }
 
-fn imap(config: &Config) -> Begin {
-    let options = imap::Options {
+/// Makes the session of a client that has logged in at another node.
+pub type Admit = Arc<dyn Fn(Connection, LoggedIn, &PendingLogin) -> Box<dyn Session> + Send + Sync>;
+
+/// The protocols whose sessions other nodes carry here.
+pub fn admit(config: &Config) -> Admit {
+    let (imap, pop3) = (imap_options(config), pop3_options(config));
+    Arc::new(move |connection: Connection, logged_in: LoggedIn, login: &PendingLogin| -> Box<dyn Session> {
+        match login {
+            PendingLogin::Imap { tag } => {
+                let (now, unix_s) = (time::now(), time::unix_s());
+                Box::new(Imap::admitted(connection, imap, now, unix_s, logged_in, tag))
+            }
+            PendingLogin::Pop3 => Box::new(Pop3::admitted(time::now(), connection, pop3.clone(), logged_in)),
+        }
+    })
+}
+
+fn imap_options(config: &Config) -> imap::Options {
+    imap::Options {
         timeouts: Timeouts {
             before_login: config.limits.login_timeout,
             idle: config.limits.imap_idle_timeout,
@@ -30,20 +47,28 @@ fn imap(config: &Config) -> Begin {
         line_bytes_max: bytes(config.limits.imap_line),
         literal_bytes_max: bytes(config.limits.imap_literal),
         login_failures_max: config.limits.login_attempts,
-    };
+    }
+}
+
+fn imap(config: &Config) -> Begin {
+    let options = imap_options(config);
     Arc::new(move |connection: Connection| -> Box<dyn Session> {
         Box::new(Imap::new(connection, options, time::now(), time::unix_s()))
     })
 }
 
-fn pop3(config: &Config) -> Begin {
-    let options = pop3::Options {
+fn pop3_options(config: &Config) -> pop3::Options {
+    pop3::Options {
         before_login: config.limits.login_timeout,
         idle: config.limits.pop3_idle_timeout,
         uidl_format: config.quirks.pop3_uidl_format.clone(),
         lock: config.quirks.pop3_lock,
         login_failures_max: config.limits.login_attempts,
-    };
+    }
+}
+
+fn pop3(config: &Config) -> Begin {
+    let options = pop3_options(config);
     Arc::new(move |connection: Connection| -> Box<dyn Session> {
         Box::new(Pop3::new(time::now(), connection, options.clone()))
     })

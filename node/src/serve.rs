@@ -18,6 +18,7 @@ use locking::Locking;
 use model::SiteId;
 use nfs_compat::lock::DirectoryLock;
 use nfs_compat::{DiskFs, Fs};
+use rpc::tls::NodeTls;
 use store::spool::Spool;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
@@ -29,11 +30,13 @@ use crate::live::Live;
 use crate::measured::Measured;
 use crate::metrics::Metrics;
 use crate::pool::Pool;
+use crate::receive::{Door, Receiving};
 use crate::registry::{Registry, Shared};
 use crate::relaxed::Relaxed;
+use crate::router::{AllHere, Owners, Router};
 use crate::tenure::Keeper;
 use crate::users::Homes;
-use crate::{admin, http, options, privileges, protocols, time, tls, volume};
+use crate::{admin, http, options, peer, privileges, protocols, router, time, tls, volume};
 
 /// How often accounts are asked whether they have something lazy to do.
 const TICK: Duration = Duration::from_secs(1);
@@ -70,31 +73,64 @@ pub fn run(config: Config, config_file: PathBuf) -> Result<()> {
 }
 
 async fn serve(config: Config, config_file: PathBuf, sockets: Sockets) -> Result<()> {
-    let metrics = Metrics::new();
-    let disk: Arc<dyn Fs> = Arc::new(DiskFs::new());
-    let measured: Arc<dyn Fs> = Arc::new(Measured::new(Arc::clone(&disk), Arc::clone(&metrics)));
-    let fs: Arc<dyn Fs> = match config.mail.durability {
-        config::Durability::Fsync => measured,
-        config::Durability::Relaxed => Arc::new(Relaxed::new(measured)),
-    };
-    let locking = start_locking(&config, &disk).await?;
-    let pool = Arc::new(Pool::start(workers())?);
-    let running = Arc::new(assemble(config, config_file, metrics, fs, locking, &pool)?);
-    let (stop, stopping) = watch::channel(false);
-    let (end, ended) = watch::channel(false);
-    let tasks = listen(&running, sockets, &stopping, &ended).await?;
-    announce(&running, &tasks.addresses);
-    let why = wait_for_the_end(&running).await;
+    let node = Node::start(config, config_file, sockets, |_| Arc::new(AllHere::default())).await?;
+    announce(&node.running, &node.addresses);
+    let why = wait_for_the_end(&node.running).await;
     tracing::info!(why, "stopping: no new sessions");
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
-    stop.send_replace(true);
-    drain(&running).await;
-    running.services.registry.stop().await;
-    end.send_replace(true);
-    running.locking.shutdown().await;
-    tokio::task::spawn_blocking(move || pool.stop()).await?;
+    node.stop().await?;
     tracing::info!("stopped");
     Ok(())
+}
+
+/// A node that serves, and what stops it.
+pub struct Node {
+    pub running: Arc<Running>,
+    /// Where each protocol can be reached.
+    pub addresses: Vec<(String, SocketAddr)>,
+    stop: watch::Sender<bool>,
+    end: watch::Sender<bool>,
+    pool: Arc<Pool>,
+}
+
+impl Node {
+    /// Starts everything. When this returns, clients are served. `owners` makes of the coordination service what knows
+    /// the owners of accounts.
+    pub async fn start(
+        config: Config,
+        config_file: PathBuf,
+        sockets: Sockets,
+        owners: impl FnOnce(&Locking) -> Arc<dyn Owners>,
+    ) -> Result<Self> {
+        let metrics = Metrics::new();
+        let disk: Arc<dyn Fs> = Arc::new(DiskFs::new());
+        let measured: Arc<dyn Fs> = Arc::new(Measured::new(Arc::clone(&disk), Arc::clone(&metrics)));
+        let fs: Arc<dyn Fs> = match config.mail.durability {
+            config::Durability::Fsync => measured,
+            config::Durability::Relaxed => Arc::new(Relaxed::new(measured)),
+        };
+        let node_tls = peer::tls(&config, &*disk)?;
+        let locking = start_locking(&config, &disk).await?;
+        let channels = peer::channels(node_tls.clone(), &config);
+        let router = Router::new(owners(&locking), Some(channels), Arc::clone(&metrics));
+        let pool = Arc::new(Pool::start(workers())?);
+        let running = Arc::new(assemble(config, config_file, metrics, fs, locking, router, &pool)?);
+        let (stop, stopping) = watch::channel(false);
+        let (end, ended) = watch::channel(false);
+        let addresses = listen(&running, sockets, node_tls, &stopping, &ended).await?;
+        Ok(Self { running, addresses, stop, end, pool })
+    }
+
+    /// Stops: running commands end, everything is durable and written back.
+    pub async fn stop(self) -> Result<()> {
+        self.stop.send_replace(true);
+        drain(&self.running).await;
+        self.running.services.registry.stop().await;
+        self.end.send_replace(true);
+        self.running.locking.shutdown().await;
+        tokio::task::spawn_blocking(move || self.pool.stop()).await?;
+        Ok(())
+    }
 }
 
 /// Threads for owners: they wait for disks more than they compute.
@@ -127,6 +163,7 @@ fn assemble(
     metrics: Arc<Metrics>,
     fs: Arc<dyn Fs>,
     locking: Locking,
+    router: Router,
     pool: &Arc<Pool>,
 ) -> Result<Running> {
     let started_us = time::unix_us();
@@ -157,6 +194,8 @@ fn assemble(
         sessions_per_user_max: config.limits.connections_per_user as usize,
         recipient_delimiter: config.mail.recipient_delimiter.clone(),
         metrics: Arc::clone(&metrics),
+        router,
+        fs: Arc::clone(&fs),
     };
     Ok(Running {
         name: options::node_name(&config),
@@ -171,17 +210,13 @@ fn assemble(
     })
 }
 
-/// Where each protocol can be reached, for the log.
-struct Tasks {
-    addresses: Vec<(String, SocketAddr)>,
-}
-
 async fn listen(
     running: &Arc<Running>,
     sockets: Sockets,
+    node_tls: NodeTls,
     stopping: &watch::Receiver<bool>,
     ended: &watch::Receiver<bool>,
-) -> Result<Tasks> {
+) -> Result<Vec<(String, SocketAddr)>> {
     let config = &running.config;
     let acceptor = tls::acceptor(&options::tls(config, &running.name), Arc::clone(&running.fs))?;
     let front = Arc::new(Front {
@@ -202,6 +237,12 @@ async fn listen(
         addresses.extend(bound.address().map(|address| (name.to_owned(), address)));
         tokio::spawn(listener::serve(bound, protocols::protocol(name, config), Arc::clone(&front)));
     }
+    if let Some(socket) = sockets.peer {
+        let listener = tokio::net::TcpListener::from_std(socket)?;
+        addresses.push(("peer".to_owned(), listener.local_addr()?));
+        tokio::spawn(serve_peers(listener, node_tls, receiving(config, &front), ended.clone()));
+    }
+    tokio::spawn(router::end_moved(running.services.router.clone(), Arc::clone(&running.services.live)));
     for http in sockets.http {
         let listener = tokio::net::TcpListener::from_std(http)?;
         addresses.push(("admin_http".to_owned(), listener.local_addr()?));
@@ -210,7 +251,32 @@ async fn listen(
     }
     tokio::spawn(admin::serve(sockets.admin, Arc::clone(running), ended.clone()));
     tokio::spawn(tick(Arc::clone(running), ended.clone()));
-    Ok(Tasks { addresses })
+    Ok(addresses)
+}
+
+/// What this node does for its peers.
+fn receiving(config: &Config, front: &Arc<Front>) -> Receiving {
+    Receiving {
+        front: Arc::clone(front),
+        admit: protocols::admit(config),
+        message_bytes_max: config.limits.message_size.0,
+        site: config.cluster.site.clone(),
+    }
+}
+
+async fn serve_peers(
+    listener: tokio::net::TcpListener,
+    tls: NodeTls,
+    receiving: Receiving,
+    ended: watch::Receiver<bool>,
+) {
+    let door = Arc::new(Door::default());
+    let routes = peer::routes(&receiving.site, &door);
+    let metrics = Arc::clone(&receiving.front.metrics);
+    door.open(receiving);
+    if let Err(error) = peer::serve(listener, tls, routes, metrics, ended).await {
+        tracing::error!("no other node can reach this one: {error:#}");
+    }
 }
 
 async fn tick(running: Arc<Running>, mut ended: watch::Receiver<bool>) {

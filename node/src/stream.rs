@@ -1,10 +1,11 @@
-//! A client's connection: plain or encrypted, over TCP or a UNIX socket.
+//! A client's connection: plain or encrypted, over TCP, a UNIX socket, or another node.
 
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use rpc::relay::Pipe;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 use tokio_rustls::TlsAcceptor;
@@ -17,6 +18,8 @@ pub enum Stream {
     Tcp(TcpStream),
     Unix(UnixStream),
     Tls(Box<TlsStream<Stream>>),
+    /// Carried here by another node, which has the client's connection.
+    Carried(Box<Pipe>),
 }
 
 impl Stream {
@@ -42,6 +45,7 @@ macro_rules! delegate {
             Stream::Tcp(stream) => Pin::new(stream).$method($($argument),*),
             Stream::Unix(stream) => Pin::new(stream).$method($($argument),*),
             Stream::Tls(stream) => Pin::new(stream.as_mut()).$method($($argument),*),
+            Stream::Carried(stream) => Pin::new(stream.as_mut()).$method($($argument),*),
             Stream::Gone => Poll::Ready(Err(io::ErrorKind::NotConnected.into())),
         }
     };

@@ -71,6 +71,11 @@ impl LineReader {
         self.buffer.len()
     }
 
+    /// The octets that [`buffered`](Self::buffered) counts.
+    pub fn unread(&self) -> &[u8] {
+        &self.buffer
+    }
+
     /// Hands over what is buffered: what follows a command is not lines, but data.
     pub fn take_rest(&mut self) -> BytesMut {
         self.scanned = 0;

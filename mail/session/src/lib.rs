@@ -19,6 +19,7 @@ use account::door;
 use account::search::Query;
 use account::snapshot::{MessageView, Snapshot};
 pub use account::{Described as Description, Ticket};
+use codec::imap::Tag;
 use model::MailboxId;
 use store::spool::Spooled;
 
@@ -164,6 +165,9 @@ pub enum Question {
         user: Vec<u8>,
         password: Password,
     },
+    /// The account is at another node, which is to serve the client from here on. An answer comes only if none does:
+    /// `LoginFailed`, or `LoggedIn` if the account came here meanwhile. Else this session is not spoken to again.
+    HandOver(HandOver),
     /// Change the account of this session, or look at it anew.
     Account(door::Request),
     /// Read message bytes or what is known about them.
@@ -176,7 +180,7 @@ pub enum Question {
     FindRecipient {
         address: String,
     },
-    /// LMTP: deliver to a recipient found before. Answer: `Account`.
+    /// LMTP: deliver to a recipient found before. Answer: `Delivered`.
     Deliver {
         recipient: RecipientId,
         append: door::Append,
@@ -187,6 +191,23 @@ pub enum Question {
     /// Sync. Answer: `Spooled`.
     SpoolFinish,
     SpoolAbandon,
+}
+
+/// A client who has logged in here, for the node that owns the account (L-CN1).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HandOver {
+    /// Canonical user name.
+    pub user: String,
+    pub login: PendingLogin,
+    /// What the client sent behind its login.
+    pub unread: Bytes,
+}
+
+/// A login that nobody has answered yet.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PendingLogin {
+    Imap { tag: Tag },
+    Pop3,
 }
 
 /// A password that `Debug` does not show.
@@ -220,6 +241,7 @@ pub enum Answer {
     /// A challenge to pass on.
     Sasl(Vec<u8>),
     LoggedIn(LoggedIn),
+    Elsewhere(Elsewhere),
     LoginFailed(LoginFailed),
     Account(Result<door::Done, door::Refused>),
     Described(Vec<Result<Arc<Description>, ReadFailed>>),
@@ -228,6 +250,7 @@ pub enum Answer {
     Found(Vec<Result<bool, ReadFailed>>),
     Locked(Result<(), LockRefused>),
     Recipient(Result<RecipientId, RecipientRefused>),
+    Delivered(Result<(), refused::LmtpReply>),
     Spooled(Result<Arc<Spooled>, SpoolFailed>),
 }
 
@@ -238,6 +261,22 @@ pub struct LoggedIn {
     pub snapshot: Arc<Snapshot>,
     /// A last message to the client that goes with success (SCRAM's server-final).
     pub final_data: Option<Vec<u8>>,
+}
+
+/// The client has proven who it is, and the account is another node's: the next question is [`Question::HandOver`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Elsewhere {
+    /// Canonical user name.
+    pub user: String,
+    /// As in [`LoggedIn`].
+    pub final_data: Option<Vec<u8>>,
+}
+
+/// A client who has proven who it is.
+#[derive(Debug)]
+enum Proven {
+    Here(LoggedIn),
+    Elsewhere(Elsewhere),
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]

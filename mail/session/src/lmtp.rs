@@ -517,9 +517,11 @@ impl Lmtp {
                 }
             }
             Answer::Spooled(spooled) => self.spooled(ticket, spooled),
-            Answer::Account(outcome) => self.delivered(ticket, &outcome),
+            Answer::Delivered(outcome) => self.delivered(ticket, outcome),
             Answer::Sasl(_)
+            | Answer::Account(_)
             | Answer::LoggedIn(_)
+            | Answer::Elsewhere(_)
             | Answer::LoginFailed(_)
             | Answer::Described(_)
             | Answer::Octets(_)

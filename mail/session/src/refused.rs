@@ -74,6 +74,18 @@ pub fn lmtp(refused: &Refused) -> LmtpReply {
     LmtpReply { code, enhanced, text }
 }
 
+impl LmtpReply {
+    /// A refusal that was worded at another node. An enhanced code that we would never say becomes its class.
+    pub fn of(code: u16, enhanced: &str, text: String) -> Self {
+        const KNOWN: [&str; 11] = [
+            "4.2.0", "4.2.1", "4.2.2", "4.3.0", "4.3.1", "4.3.2", "5.1.1", "5.1.3", "5.2.0", "5.2.2", "5.3.4",
+        ];
+        let known = KNOWN.into_iter().find(|known| *known == enhanced);
+        let class = if code / 100 == 5 { "5.0.0" } else { "4.0.0" };
+        Self { code, enhanced: known.filter(|known| known[..1] == class[..1]).unwrap_or(class), text }
+    }
+}
+
 /// `SYS/TEMP` where trying again can help (RFC 3206 §4). `None`: hang up.
 pub fn pop3(refused: &Refused) -> Option<Pop3Err> {
     let (code, text) = match refused {
@@ -117,6 +129,14 @@ mod tests {
             assert_eq!(lmtp(&refused).code / 100, 4);
             assert_eq!(pop3(&refused).unwrap().code, Some(pop3::Code::SysTemp));
         }
+    }
+
+    #[test]
+    fn a_refusal_from_another_node_is_told_as_it_was_worded() {
+        let ours = lmtp(&Refused::OverQuota { used_bytes: 1, limit_bytes: 1, message_bytes: 1 });
+        assert_eq!(LmtpReply::of(ours.code, ours.enhanced, ours.text.clone()), ours);
+        assert_eq!(LmtpReply::of(450, "9.9.9", String::new()).enhanced, "4.0.0");
+        assert_eq!(LmtpReply::of(550, "4.2.0", String::new()).enhanced, "5.0.0");
     }
 
     #[test]

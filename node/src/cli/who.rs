@@ -31,9 +31,11 @@ pub(crate) async fn run(context: &Context, args: &WhoArgs) -> Result<Exit, Failu
             when::text(who.since_unix_s),
             who.command.to_owned(),
             who.mailbox.clone().unwrap_or_else(|| "-".into()),
+            who.via.as_ref().map_or_else(|| "-".into(), ToString::to_string),
         ]
     };
     let rows: Vec<_> = sessions.iter().map(row).collect();
-    let heading = ["SESSION", "PROTOCOL", "USER", "REMOTE", "TLS", "SINCE (UTC)", "COMMAND", "MAILBOX"];
+    let heading =
+        ["SESSION", "PROTOCOL", "USER", "REMOTE", "TLS", "SINCE (UTC)", "COMMAND", "MAILBOX", "CARRIED"];
     context.say(table(heading, &rows), json!(sessions)).await
 }

@@ -174,6 +174,11 @@ impl Framer {
         self.buffered.len()
     }
 
+    /// The bytes that [`buffered_len`](Self::buffered_len) counts.
+    pub fn buffered(&self) -> &[u8] {
+        &self.buffered
+    }
+
     /// Bytes of memory held, for the limit on all connections together.
     pub fn held_bytes(&self) -> usize {
         self.buffered.capacity() + self.command.capacity()

@@ -118,6 +118,8 @@ impl Imap {
             Answer::Spooled(Err(why)) => self.finish(&tag, spool_failed(&why), Moment::Any),
             Answer::Sasl(_)
             | Answer::LoggedIn(_)
+            | Answer::Elsewhere(_)
+            | Answer::Delivered(_)
             | Answer::LoginFailed(_)
             | Answer::Account(_)
             | Answer::Described(_)

@@ -6,13 +6,14 @@
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
 use codec::imap::command::{Authenticate, Login};
 use codec::imap::framer::Limits;
 use codec::imap::{Code, Frame, Status, Tag};
 
 use super::sync::Moment;
 use super::{After, Begun, Ending, Imap, User, What, bad, no, ok};
-use crate::{Answer, Closing, LoggedIn, LoginFailed, Password, Question};
+use crate::{Answer, Closing, HandOver, LoggedIn, LoginFailed, Password, PendingLogin, Proven, Question};
 
 /// What is offered to everybody.
 const BEFORE: [&str; 6] = ["IMAP4rev1", "SASL-IR", "LITERAL+", "ENABLE", "ID", "IDLE"];
@@ -42,7 +43,7 @@ pub(super) enum Sasl {
     /// A challenge is out; the client's line is next.
     Challenged,
     /// The server's last message is out, for which IMAP has no room in OK; the client answers with an empty line.
-    Final(LoggedIn),
+    Final(Proven),
 }
 
 impl Imap {
@@ -134,10 +135,11 @@ impl Imap {
         Ok(What::Sasl(Sasl::Asked))
     }
 
-    pub(super) fn login_answered(&mut self, tag: &Tag, answer: Answer) {
+    pub(super) fn login_answered(&mut self, tag: Tag, name: &'static str, answer: Answer) {
         match answer {
-            Answer::LoggedIn(logged_in) => self.logged_in(tag, logged_in),
-            Answer::LoginFailed(failed) => self.login_failed(tag, &failed),
+            Answer::LoggedIn(logged_in) => self.logged_in(&tag, logged_in),
+            Answer::Elsewhere(elsewhere) => self.hand_over(tag, name, elsewhere.user),
+            Answer::LoginFailed(failed) => self.login_failed(&tag, &failed),
             Answer::Sasl(_)
             | Answer::Account(_)
             | Answer::Described(_)
@@ -145,6 +147,7 @@ impl Imap {
             | Answer::Found(_)
             | Answer::Locked(_)
             | Answer::Recipient(_)
+            | Answer::Delivered(_)
             | Answer::Spooled(_) => self.fail("an answer of the wrong kind to LOGIN".to_owned()),
         }
     }
@@ -153,8 +156,12 @@ impl Imap {
         match answer {
             Answer::Sasl(challenge) => self.challenge(tag, name, &challenge, Sasl::Challenged),
             Answer::LoggedIn(mut logged_in) => match logged_in.final_data.take() {
-                Some(data) => self.challenge(tag, name, &data, Sasl::Final(logged_in)),
+                Some(data) => self.challenge(tag, name, &data, Sasl::Final(Proven::Here(logged_in))),
                 None => self.logged_in(&tag, logged_in),
+            },
+            Answer::Elsewhere(mut elsewhere) => match elsewhere.final_data.take() {
+                Some(data) => self.challenge(tag, name, &data, Sasl::Final(Proven::Elsewhere(elsewhere))),
+                None => self.hand_over(tag, name, elsewhere.user),
             },
             Answer::LoginFailed(failed) => self.login_failed(&tag, &failed),
             Answer::Account(_)
@@ -163,6 +170,7 @@ impl Imap {
             | Answer::Found(_)
             | Answer::Locked(_)
             | Answer::Recipient(_)
+            | Answer::Delivered(_)
             | Answer::Spooled(_) => self.fail("an answer of the wrong kind to AUTHENTICATE".to_owned()),
         }
     }
@@ -195,7 +203,10 @@ impl Imap {
             return self.cancel_sasl(&tag, "Response is not base64");
         };
         match sasl {
-            Sasl::Final(logged_in) if response.is_empty() => self.logged_in(&tag, logged_in),
+            Sasl::Final(Proven::Here(logged_in)) if response.is_empty() => self.logged_in(&tag, logged_in),
+            Sasl::Final(Proven::Elsewhere(elsewhere)) if response.is_empty() => {
+                self.hand_over(tag, name, elsewhere.user);
+            }
             Sasl::Final(_) => return self.cancel_sasl(&tag, "Expected an empty response"),
             Sasl::Asked | Sasl::Challenged => {
                 self.ask(Question::SaslResponse(response));
@@ -215,7 +226,15 @@ impl Imap {
         true
     }
 
-    fn logged_in(&mut self, tag: &Tag, logged_in: LoggedIn) {
+    /// The owner of the account is to answer, with all that the client has sent behind its login.
+    fn hand_over(&mut self, tag: Tag, name: &'static str, user: String) {
+        let unread = Bytes::copy_from_slice(self.framer.buffered());
+        let login = PendingLogin::Imap { tag: tag.clone() };
+        self.ask(Question::HandOver(HandOver { user, login, unread }));
+        self.keep(tag, name, What::HandOver);
+    }
+
+    pub(super) fn logged_in(&mut self, tag: &Tag, logged_in: LoggedIn) {
         let LoggedIn { user, snapshot, final_data: _ } = logged_in;
         self.user =
             Some(Box::new(User { name: user, snapshot, selected: None, condstore: false, qresync: false }));
@@ -225,7 +244,7 @@ impl Imap {
         self.finish(tag, ok("Logged in").with(Some(code)), Moment::Nothing);
     }
 
-    fn login_failed(&mut self, tag: &Tag, failed: &LoginFailed) {
+    pub(super) fn login_failed(&mut self, tag: &Tag, failed: &LoginFailed) {
         self.login_failures += 1;
         let ending = match failed {
             LoginFailed::Credentials => no(Code::AuthenticationFailed, "Authentication failed"),

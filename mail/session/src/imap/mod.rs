@@ -12,6 +12,7 @@
 //! BYE (RFC 2180 §3.3), but for the session's own DELETE.
 
 mod append;
+pub mod boundary;
 mod copy;
 pub mod criteria;
 mod dispatch;
@@ -38,8 +39,8 @@ use codec::imap::{Code, Command, Encoder, Frame, Framer, NameEncoding, Status, T
 use model::MailboxName;
 
 use crate::{
-    Answer, Closing, Connection, Doing, Finished, Input, Output, Question, Session, Tally, Ticket, Timeouts,
-    refused,
+    Answer, Closing, Connection, Doing, Finished, Input, LoggedIn, Output, Question, Session, Tally, Ticket,
+    Timeouts, refused,
 };
 use out::Out;
 use selected::Selected;
@@ -119,6 +120,8 @@ struct Running {
 /// What it is at.
 enum What {
     Login,
+    /// The account is elsewhere; once it is found, so is this session.
+    HandOver,
     Sasl(login::Sasl),
     /// STARTTLS was answered; the driver shakes hands.
     Handshake,
@@ -207,7 +210,29 @@ type Begun = Result<What, Ending>;
 impl Imap {
     /// Greets. `now_unix_s` is what the wall clock shows at `now`.
     pub fn new(connection: Connection, options: Options, now: Instant, now_unix_s: i64) -> Self {
-        let mut imap = Self {
+        let mut imap = Self::silent(connection, options, now, now_unix_s);
+        let code = Code::Capability(imap.capabilities());
+        let text = format!("{} ready", imap.connection.host);
+        imap.untagged(Status::Ok, Some(&code), &text);
+        imap
+    }
+
+    /// A client that has logged in at another node, to which this login is to be answered.
+    pub fn admitted(
+        connection: Connection,
+        options: Options,
+        now: Instant,
+        now_unix_s: i64,
+        logged_in: LoggedIn,
+        tag: &Tag,
+    ) -> Self {
+        let mut imap = Self::silent(connection, options, now, now_unix_s);
+        imap.logged_in(tag, logged_in);
+        imap
+    }
+
+    fn silent(connection: Connection, options: Options, now: Instant, now_unix_s: i64) -> Self {
+        Self {
             tls: connection.tls,
             connection,
             options,
@@ -226,11 +251,7 @@ impl Imap {
             hung_up: false,
             stopping: false,
             ended: false,
-        };
-        let code = Code::Capability(imap.capabilities());
-        let text = format!("{} ready", imap.connection.host);
-        imap.untagged(Status::Ok, Some(&code), &text);
-        imap
+        }
     }
 
     fn untagged(&mut self, status: Status, code: Option<&Code>, text: &str) {
@@ -292,7 +313,7 @@ impl Imap {
             What::Append(append) => self.append_octets(tag, name, append),
             What::Fetch(fetch) => self.fetch_step(tag, name, fetch),
             What::Search(search) => self.search_step(tag, name, search),
-            What::Login | What::Handshake | What::Account(_) => {
+            What::Login | What::HandOver | What::Handshake | What::Account(_) => {
                 self.keep(tag, name, what);
                 false
             }
@@ -407,13 +428,15 @@ impl Imap {
         };
         let Running { tag, name, what } = *running;
         match (what, answer) {
-            (What::Login, answer) => self.login_answered(&tag, answer),
+            (What::Login, answer) => self.login_answered(tag, name, answer),
+            (What::HandOver, Answer::LoggedIn(logged_in)) => self.logged_in(&tag, logged_in),
+            (What::HandOver, Answer::LoginFailed(failed)) => self.login_failed(&tag, &failed),
             (What::Sasl(_), answer) => self.sasl_answered(tag, name, answer),
             (What::Account(then), Answer::Account(result)) => self.account_answered(tag, name, then, result),
             (What::Append(append), answer) => self.append_answered(tag, name, append, answer),
             (What::Fetch(fetch), answer) => self.fetch_answered(tag, name, fetch, answer),
             (What::Search(search), Answer::Found(found)) => self.search_answered(tag, name, search, &found),
-            (What::Account(_) | What::Search(_) | What::Handshake | What::Idle(_), _) => {
+            (What::HandOver | What::Account(_) | What::Search(_) | What::Handshake | What::Idle(_), _) => {
                 self.fail(format!("an answer of the wrong kind to {name}"));
             }
         }
@@ -559,9 +582,12 @@ impl Session for Imap {
     }
 
     fn wants_input(&self) -> bool {
-        let shaking_hands =
-            self.running.as_ref().is_some_and(|running| matches!(running.what, What::Handshake));
-        !self.ended && !self.hung_up && !shaking_hands && self.framer.buffered_len() < INPUT_HIGH
+        // What comes now is not for us: it is for TLS, or for another node.
+        let not_ours = self
+            .running
+            .as_ref()
+            .is_some_and(|running| matches!(running.what, What::Handshake | What::HandOver));
+        !self.ended && !self.hung_up && !not_ours && self.framer.buffered_len() < INPUT_HIGH
     }
 
     fn take_finished(&mut self) -> Option<Finished> {

@@ -10,7 +10,8 @@ use model::{DeliveryKey, MailboxName};
 use store::spool::Spooled;
 
 use super::{Lmtp, Mode};
-use crate::{Question, RecipientId, Ticket, refused};
+use crate::refused::LmtpReply;
+use crate::{Question, RecipientId, Ticket};
 
 /// Deliveries of one message that are asked for at a time.
 const DELIVERIES_AT_ONCE: usize = 32;
@@ -92,7 +93,7 @@ impl Lmtp {
         }
     }
 
-    pub(super) fn delivered(&mut self, ticket: Ticket, outcome: &Result<door::Done, door::Refused>) {
+    pub(super) fn delivered(&mut self, ticket: Ticket, outcome: Result<(), LmtpReply>) {
         let Mode::Delivering(delivering) = &mut self.mode else { return };
         let Some(at) = delivering.open.iter().position(|(asked, _)| *asked == ticket) else { return };
         let (_, index) = delivering.open.swap_remove(at);
@@ -102,11 +103,8 @@ impl Lmtp {
             return;
         };
         *reply = Some(match outcome {
-            Ok(_) => Reply::new(250, Some("2.0.0"), format!("<{address}> Saved")),
-            Err(why) => {
-                let said = refused::lmtp(why);
-                Reply::new(said.code, Some(said.enhanced), format!("<{address}> {}", said.text))
-            }
+            Ok(()) => Reply::new(250, Some("2.0.0"), format!("<{address}> Saved")),
+            Err(said) => Reply::new(said.code, Some(said.enhanced), format!("<{address}> {}", said.text)),
         });
     }
 }

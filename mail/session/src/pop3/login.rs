@@ -6,6 +6,7 @@
 //! - A failed login never says whether there is such a user.
 
 use account::door;
+use bytes::Bytes;
 use codec::line::Line;
 use codec::pop3::{Auth, Code, Command, continuation};
 use codec::sasl;
@@ -13,7 +14,10 @@ use model::MailboxName;
 
 use super::maildrop::Maildrop;
 use super::{Pop3, State};
-use crate::{Closing, LockRefused, LoggedIn, LoginFailed, Output, Password, Question, refused};
+use crate::{
+    Closing, HandOver, LockRefused, LoggedIn, LoginFailed, Output, Password, PendingLogin, Proven, Question,
+    refused,
+};
 
 /// "Possible differences: no" for most of these: they are announced before and after login alike (RFC 2449 §6).
 const CAPABILITIES: [&str; 7] =
@@ -145,13 +149,13 @@ impl Pop3 {
     }
 
     /// `last` has what comes true once the client has taken the server's last message.
-    pub(super) fn challenge(&mut self, challenge: &[u8], last: Option<Box<LoggedIn>>) {
+    pub(super) fn challenge(&mut self, challenge: &[u8], last: Option<Box<Proven>>) {
         continuation(challenge, &mut self.out);
         self.state = State::Challenged(last);
     }
 
     /// The client's line after a challenge (RFC 5034 §4).
-    pub(super) fn response(&mut self, line: &Line, last: Option<Box<LoggedIn>>) {
+    pub(super) fn response(&mut self, line: &Line, last: Option<Box<Proven>>) {
         let line = match line {
             Line::Complete(line) if line.as_ref() == b"*" => return self.cancel("Authentication cancelled"),
             Line::Complete(line) => line,
@@ -161,7 +165,7 @@ impl Pop3 {
             return self.cancel("Response is not base64.");
         };
         match last {
-            Some(logged_in) if response.is_empty() => self.logged_in(*logged_in),
+            Some(proven) if response.is_empty() => self.accepted(*proven),
             Some(_) => self.cancel("Expected an empty response."),
             None => {
                 let ticket = self.ask(Question::SaslResponse(response));
@@ -177,11 +181,30 @@ impl Pop3 {
     }
 
     /// The client has proven who it is; SCRAM has a last word for it, for which `+OK` has no room (RFC 5034 §4).
-    pub(super) fn proven(&mut self, mut logged_in: LoggedIn) {
-        match logged_in.final_data.take() {
-            Some(data) => self.challenge(&data, Some(Box::new(logged_in))),
-            None => self.logged_in(logged_in),
+    pub(super) fn proven(&mut self, mut proven: Proven) {
+        let last_word = match &mut proven {
+            Proven::Here(logged_in) => logged_in.final_data.take(),
+            Proven::Elsewhere(elsewhere) => elsewhere.final_data.take(),
+        };
+        match last_word {
+            Some(data) => self.challenge(&data, Some(Box::new(proven))),
+            None => self.accepted(proven),
         }
+    }
+
+    fn accepted(&mut self, proven: Proven) {
+        match proven {
+            Proven::Here(logged_in) => self.logged_in(logged_in),
+            Proven::Elsewhere(elsewhere) => self.hand_over(elsewhere.user),
+        }
+    }
+
+    /// The owner of the account is to answer, with all that the client has sent behind its login.
+    fn hand_over(&mut self, user: String) {
+        let unread = Bytes::copy_from_slice(self.lines.unread());
+        let question = Question::HandOver(HandOver { user, login: PendingLogin::Pop3, unread });
+        let ticket = self.ask(question);
+        self.state = State::HandingOver(ticket);
     }
 
     pub(super) fn login_failed(&mut self, failed: &LoginFailed) {
@@ -206,7 +229,7 @@ impl Pop3 {
         }
     }
 
-    fn logged_in(&mut self, logged_in: LoggedIn) {
+    pub(super) fn logged_in(&mut self, logged_in: LoggedIn) {
         if !self.options.lock {
             return self.observe(logged_in);
         }

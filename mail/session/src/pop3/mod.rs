@@ -21,8 +21,8 @@ use codec::line::{Line, LineReader};
 use codec::pop3::{COMMAND_BYTES_MAX, Code, Command, Status};
 
 use crate::{
-    Answer, Closing, Connection, Doing, Finished, Input, LoggedIn, OUTPUT_HIGH, Output, Question, Session,
-    Tally, Ticket, refused,
+    Answer, Closing, Connection, Doing, Finished, Input, LoggedIn, OUTPUT_HIGH, Output, Proven, Question,
+    Session, Tally, Ticket, refused,
 };
 use maildrop::Maildrop;
 use transfer::{Listing, Sending};
@@ -83,8 +83,10 @@ enum State {
     Commands,
     /// PASS, or a step of AUTH.
     LoggingIn(Ticket),
+    /// The maildrop is elsewhere; once it is found, so is this session.
+    HandingOver(Ticket),
     /// A challenge is out; the client's line is next. With what to do if it is empty, after the last one.
-    Challenged(Option<Box<LoggedIn>>),
+    Challenged(Option<Box<Proven>>),
     StartingTls,
     Locking(Ticket, Box<LoggedIn>),
     /// The account looks for what other programs delivered.
@@ -98,7 +100,22 @@ enum State {
 impl Pop3 {
     /// Greets.
     pub fn new(now: Instant, connection: Connection, options: Options) -> Self {
-        let mut session = Self {
+        let mut session = Self::silent(now, connection, options);
+        // Without a time stamp in angle brackets: APOP is not offered (RFC 1939 §7).
+        let greeting = format!("{} POP3 Roost ready", session.connection.host);
+        session.ok(greeting);
+        session
+    }
+
+    /// A client that has logged in at another node, to which this login is to be answered.
+    pub fn admitted(now: Instant, connection: Connection, options: Options, logged_in: LoggedIn) -> Self {
+        let mut session = Self::silent(now, connection, options);
+        session.logged_in(logged_in);
+        session
+    }
+
+    fn silent(now: Instant, connection: Connection, options: Options) -> Self {
+        Self {
             uidl: UidlFormat::read(&options.uidl_format),
             connection,
             options,
@@ -120,11 +137,7 @@ impl Pop3 {
             hung_up: false,
             stopping: false,
             closed: false,
-        };
-        // Without a time stamp in angle brackets: APOP is not offered (RFC 1939 §7).
-        let greeting = format!("{} POP3 Roost ready", session.connection.host);
-        session.ok(greeting);
-        session
+        }
     }
 
     fn ok(&mut self, text: impl Into<String>) {
@@ -181,6 +194,7 @@ impl Pop3 {
         let may_speak = match self.state {
             State::Commands
             | State::LoggingIn(_)
+            | State::HandingOver(_)
             | State::Challenged(_)
             | State::Locking(..)
             | State::Observing(_) => true,
@@ -206,6 +220,7 @@ impl Pop3 {
             State::Listing(_) => self.list_on(),
             State::Sending(_) => self.send_on(),
             State::LoggingIn(_)
+            | State::HandingOver(_)
             | State::StartingTls
             | State::Locking(..)
             | State::Observing(_)
@@ -323,6 +338,7 @@ impl Pop3 {
     fn answered(&mut self, ticket: Ticket, answer: Answer) {
         let waiting = match &self.state {
             State::LoggingIn(asked)
+            | State::HandingOver(asked)
             | State::Locking(asked, _)
             | State::Observing(asked)
             | State::Updating(asked) => Some(*asked),
@@ -336,8 +352,14 @@ impl Pop3 {
         self.heard = self.now;
         match (std::mem::replace(&mut self.state, State::Commands), answer) {
             (State::LoggingIn(_), Answer::Sasl(challenge)) => self.challenge(&challenge, None),
-            (State::LoggingIn(_), Answer::LoggedIn(logged_in)) => self.proven(logged_in),
-            (State::LoggingIn(_), Answer::LoginFailed(failed)) => self.login_failed(&failed),
+            (State::LoggingIn(_), Answer::LoggedIn(logged_in)) => self.proven(Proven::Here(logged_in)),
+            (State::LoggingIn(_), Answer::Elsewhere(elsewhere)) => {
+                self.proven(Proven::Elsewhere(elsewhere));
+            }
+            (State::HandingOver(_), Answer::LoggedIn(logged_in)) => self.logged_in(logged_in),
+            (State::LoggingIn(_) | State::HandingOver(_), Answer::LoginFailed(failed)) => {
+                self.login_failed(&failed);
+            }
             (State::Locking(_, logged_in), Answer::Locked(Ok(()))) => self.observe(*logged_in),
             (State::Locking(..), Answer::Locked(Err(refused))) => self.lock_refused(refused),
             (State::Observing(_), Answer::Account(outcome)) => self.opened(outcome),
@@ -416,6 +438,7 @@ impl Session for Pop3 {
             State::Commands
             | State::Challenged(_)
             | State::LoggingIn(_)
+            | State::HandingOver(_)
             | State::StartingTls
             | State::Locking(..)
             | State::Observing(_)
@@ -426,8 +449,9 @@ impl Session for Pop3 {
     }
 
     fn wants_input(&self) -> bool {
-        let shaking_hands = matches!(self.state, State::StartingTls);
-        !self.closed && !self.hung_up && !shaking_hands && self.lines.buffered() <= COMMAND_BYTES_MAX
+        // What comes now is not for us: it is for TLS, or for another node.
+        let not_ours = matches!(self.state, State::StartingTls | State::HandingOver(_));
+        !self.closed && !self.hung_up && !not_ours && self.lines.buffered() <= COMMAND_BYTES_MAX
     }
 
     fn take_finished(&mut self) -> Option<Finished> {
@@ -437,7 +461,11 @@ impl Session for Pop3 {
     fn doing(&self) -> Doing {
         let command = match &self.state {
             State::Commands => "waiting",
-            State::LoggingIn(_) | State::Challenged(_) | State::Locking(..) | State::Observing(_) => "login",
+            State::LoggingIn(_)
+            | State::HandingOver(_)
+            | State::Challenged(_)
+            | State::Locking(..)
+            | State::Observing(_) => "login",
             State::StartingTls => "STLS",
             State::Listing(listing) => listing.command(),
             State::Sending(sending) => sending.command(),

@@ -7,6 +7,7 @@ mod append;
 mod chunks;
 mod copy;
 mod fetch;
+mod handover;
 mod idle;
 mod limits;
 mod list;

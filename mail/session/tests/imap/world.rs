@@ -21,8 +21,8 @@ use model::{
 use nfs_compat::DiskFs;
 use session::imap::{Imap, Options};
 use session::{
-    Answer, Closing, Connection, Description, Input, LoggedIn, LoginFailed, Output, Question, Read,
-    ReadFailed, Session, Ticket, Timeouts,
+    Answer, Closing, Connection, Description, Elsewhere, HandOver, Input, LoggedIn, LoginFailed, Output,
+    Question, Read, ReadFailed, Session, Ticket, Timeouts,
 };
 use store::spool::{Incoming, Spool};
 
@@ -44,6 +44,8 @@ pub(crate) struct World {
     /// Clients do not take what they are sent until told to.
     pub(crate) slow: bool,
     pub(crate) questions: Vec<&'static str>,
+    /// Sessions that another node is to serve; a test answers what becomes of them.
+    pub(crate) handed_over: Vec<(Ticket, HandOver)>,
     bodies: HashMap<EntryId, Vec<u8>>,
     clock: u64,
     spool: Spool,
@@ -124,6 +126,7 @@ impl World {
             spool_full: false,
             slow: false,
             questions: Vec::new(),
+            handed_over: Vec::new(),
             bodies: HashMap::new(),
             clock: 1000,
             spool,
@@ -136,6 +139,10 @@ impl World {
 
     pub(crate) fn connect(&mut self, connection: Connection) -> usize {
         let session = Imap::new(connection, options(), self.now, NOW_UNIX_S);
+        self.enter(session)
+    }
+
+    fn enter(&mut self, session: Imap) -> usize {
         self.clients.push(Client {
             session,
             received: Vec::new(),
@@ -147,6 +154,15 @@ impl World {
         let client = self.clients.len() - 1;
         self.run(client);
         client
+    }
+
+    /// A client that logged in at another node.
+    pub(crate) fn admit(&mut self, tag: &str) -> usize {
+        let snapshot = self.snapshot();
+        let logged_in = LoggedIn { user: "ada@example.org".to_owned(), snapshot, final_data: None };
+        let tag = codec::imap::Tag::new(tag.as_bytes()).unwrap();
+        let session = Imap::admitted(connection(), options(), self.now, NOW_UNIX_S, logged_in, &tag);
+        self.enter(session)
     }
 
     pub(crate) fn login(&mut self) -> usize {
@@ -237,7 +253,17 @@ impl World {
                 snapshot: self.snapshot(),
                 final_data: Some(b"v=final".to_vec()),
             }),
+            Question::SaslResponse(response) if response == b"scram elsewhere" => {
+                Answer::Elsewhere(Elsewhere {
+                    user: "moved@example.org".to_owned(),
+                    final_data: Some(b"v=final".to_vec()),
+                })
+            }
             Question::SaslResponse(response) => sasl_plain(&response, self.snapshot()),
+            Question::HandOver(hand_over) => {
+                self.handed_over.push((ticket, hand_over));
+                return None;
+            }
             Question::SaslCancel => return None,
             Question::Account(request) => {
                 let result = self.request(request);
@@ -634,6 +660,8 @@ fn name_of(question: &Question) -> &'static str {
 fn login(user: &[u8], password: &[u8], snapshot: Arc<Snapshot>) -> Answer {
     if (user, password) == (b"ada", b"secret") {
         Answer::LoggedIn(LoggedIn { user: "ada@example.org".to_owned(), snapshot, final_data: None })
+    } else if user == b"moved" {
+        Answer::Elsewhere(Elsewhere { user: "moved@example.org".to_owned(), final_data: None })
     } else if user == b"busy" {
         Answer::LoginFailed(LoginFailed::TooManySessions)
     } else if user == b"lost" {

@@ -191,7 +191,10 @@ impl World {
                 None
             }
             Question::FindRecipient { address } => Some(Answer::Recipient(self.find(address))),
-            Question::Deliver { recipient, append } => Some(Answer::Account(self.deliver(recipient, append))),
+            Question::Deliver { recipient, append } => {
+                let delivered = self.deliver(recipient, append);
+                Some(Answer::Delivered(delivered.map(drop).map_err(|why| session::refused::lmtp(&why))))
+            }
             Question::SpoolBegin => {
                 self.incoming = Some(self.spool.begin());
                 self.octets.clear();

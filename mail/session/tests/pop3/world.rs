@@ -13,8 +13,8 @@ use model::{
 };
 use session::pop3::{Options, Pop3};
 use session::{
-    Answer, Closing, Connection, Input, LockRefused, LoggedIn, LoginFailed, OUTPUT_HIGH, Output, Question,
-    Read, ReadFailed, Session, Ticket,
+    Answer, Closing, Connection, Elsewhere, Input, LockRefused, LoggedIn, LoginFailed, OUTPUT_HIGH, Output,
+    Question, Read, ReadFailed, Session, Ticket,
 };
 
 pub(crate) const INBOX: MailboxId = MailboxId::from_bytes([7; 16]);
@@ -34,6 +34,8 @@ pub(crate) struct World {
     pub(crate) removed: Vec<u32>,
     pub(crate) lock: Result<(), LockRefused>,
     pub(crate) login: Option<LoginFailed>,
+    /// The account is another node's.
+    pub(crate) elsewhere: bool,
     pub(crate) observe: Option<Refused>,
     pub(crate) expunge: Option<Refused>,
     /// Octets of each message that can be read, and what there is instead of the rest.
@@ -91,6 +93,7 @@ impl World {
             removed: Vec::new(),
             lock: Ok(()),
             login: None,
+            elsewhere: false,
             observe: None,
             expunge: None,
             readable: BTreeMap::new(),
@@ -104,6 +107,14 @@ impl World {
         world.pump();
         assert_eq!(world.takes(), "+OK mx.example.org POP3 Roost ready\r\n");
         world
+    }
+
+    /// A client that logged in at another node.
+    pub(crate) fn admit(&mut self) {
+        let logged_in =
+            LoggedIn { user: "ada@example.org".to_owned(), snapshot: self.snapshot(), final_data: None };
+        self.session = Pop3::admitted(self.now, connection(), options(), logged_in);
+        self.pump();
     }
 
     pub(crate) fn new() -> Self {
@@ -212,12 +223,19 @@ impl World {
                 Answer::LoggedIn(logged_in) => {
                     Answer::LoggedIn(LoggedIn { final_data: Some(b"v=yes".to_vec()), ..logged_in })
                 }
+                Answer::Elsewhere(elsewhere) => {
+                    Answer::Elsewhere(Elsewhere { final_data: Some(b"v=yes".to_vec()), ..elsewhere })
+                }
                 other => other,
             },
             Question::SaslResponse(response) => self.checked(response == b"\0ada\0secret"),
             Question::SaslCancel => {
                 self.asked.push("cancel".to_owned());
                 Answer::LoginFailed(LoginFailed::Credentials)
+            }
+            Question::HandOver(hand_over) => {
+                self.asked.push(format!("hand over {hand_over:?}"));
+                Answer::LoginFailed(LoginFailed::Unavailable("no node has the account".to_owned()))
             }
             Question::LockMaildrop => Answer::Locked(self.lock),
             Question::Account(request) => Answer::Account(self.request(request)),
@@ -228,6 +246,9 @@ impl World {
 
     fn checked(&mut self, known: bool) -> Answer {
         match self.login.clone() {
+            None if known && self.elsewhere => {
+                Answer::Elsewhere(Elsewhere { user: "ada@example.org".to_owned(), final_data: None })
+            }
             Some(failed) => Answer::LoginFailed(failed),
             None if !known => Answer::LoginFailed(LoginFailed::Credentials),
             None => Answer::LoggedIn(LoggedIn {

@@ -1,0 +1,174 @@
+//! Calls between nodes: this node's certificate, the listener for peers, and the way to each of them.
+//!
+//! Invariants
+//! - Nothing that a peer says is read before its certificate was checked; each connection that is refused is one line in
+//!   the log that says what to do.
+//! - A node without `[cluster.tls]` makes its own CA and certificate, once, in its `state_dir`: it can serve alone, and
+//!   talks to nobody.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use config::Config;
+use nfs_compat::Fs;
+use nfs_compat::publish::publish_new;
+use rpc::PeerIdentity;
+use rpc::peer::{self, Channels, HANDSHAKES_MAX, PeerStream, Routes};
+use rpc::pki::{self, Pair};
+use rpc::tls::{NodeTls, Pems};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{Semaphore, mpsc, watch};
+use tokio_rustls::TlsAcceptor;
+
+use crate::metrics::Metrics;
+use crate::receive::Door;
+
+/// Certificates and keys are small; more is not one.
+const PEM_BYTES_MAX: u64 = 1 << 20;
+/// Where a node that has no certificate keeps the one that it made.
+const DIRECTORY: &str = "pki";
+const CA: &str = "ca";
+/// Wait after accept failed for want of descriptors, so that others can be closed.
+const ACCEPT_AGAIN: Duration = Duration::from_millis(100);
+/// Connections that have shaken hands and wait to be served.
+const WAITING_MAX: usize = 16;
+
+/// Who this node is to its peers.
+pub fn identity(config: &Config) -> PeerIdentity {
+    PeerIdentity { site: config.cluster.site.clone(), node: config.node.id }
+}
+
+/// This node's certificate, from `[cluster.tls]` or made here.
+pub fn tls(config: &Config, fs: &dyn Fs) -> Result<NodeTls> {
+    let identity = identity(config);
+    let tls = &config.cluster.tls;
+    let files = match (&tls.ca, &tls.certificate, &tls.key) {
+        (Some(ca), Some(certificate), Some(key)) => (ca.clone(), certificate.clone(), key.clone()),
+        (None, None, None) => own_files(fs, &config.node.state_dir.join(DIRECTORY), &identity)?,
+        _ => anyhow::bail!(
+            "[cluster.tls] takes ca, certificate and key together; `roost cluster pki` makes them"
+        ),
+    };
+    let (ca, certificate, key) = (read(fs, &files.0)?, read(fs, &files.1)?, read(fs, &files.2)?);
+    let pems = Pems { ca: &ca, certificate: &certificate, key: &key };
+    NodeTls::new(identity, pems).with_context(|| format!("cluster.tls.certificate {}", files.1.display()))
+}
+
+/// The way to each member of this site.
+pub fn channels(tls: NodeTls, config: &Config) -> Channels {
+    let members = config.cluster.member.0.iter().map(|member| (member.id, member.peer.clone()));
+    Channels::new(tls, &config.cluster.site, members)
+}
+
+/// The files of a node that has none configured: made once. A node that is renamed makes another certificate.
+fn own_files(fs: &dyn Fs, directory: &Path, identity: &PeerIdentity) -> Result<(PathBuf, PathBuf, PathBuf)> {
+    fs.create_dir_all(directory)?;
+    let name = format!("{}-{}", identity.site, identity.node);
+    let (ca, ca_key) = paths(directory, CA);
+    let (certificate, key) = paths(directory, &name);
+    if !fs.exists(&ca)? {
+        write(fs, directory, CA, &pki::make_ca()?)?;
+    }
+    if !fs.exists(&certificate)? {
+        let ca = Pair { certificate: read(fs, &ca)?, key: read(fs, &ca_key)? };
+        write(fs, directory, &name, &pki::issue(&ca, identity, &[])?)?;
+    }
+    Ok((ca, certificate, key))
+}
+
+fn paths(directory: &Path, name: &str) -> (PathBuf, PathBuf) {
+    (directory.join(format!("{name}.pem")), directory.join(format!("{name}.key")))
+}
+
+/// The key first, and over one that a crash left behind without its certificate.
+fn write(fs: &dyn Fs, directory: &Path, name: &str, pair: &Pair) -> Result<()> {
+    nfs_compat::publish::publish(fs, directory, &format!("{name}.key"), pair.key.as_bytes())?;
+    publish_new(fs, directory, &format!("{name}.pem"), pair.certificate.as_bytes())?;
+    Ok(())
+}
+
+fn read(fs: &dyn Fs, path: &Path) -> Result<String> {
+    let bytes = fs.read(path, PEM_BYTES_MAX).context("[cluster.tls]")?;
+    String::from_utf8(bytes).with_context(|| format!("[cluster.tls] {} is no PEM file", path.display()))
+}
+
+/// The services of a node. More can be added with `Routes::add_service`.
+pub fn routes(site: &str, door: &Arc<Door>) -> Routes {
+    Routes::new(rpc::relay::service(site, Arc::clone(door)))
+}
+
+/// Serves these services to peers until `ended`.
+pub async fn serve(
+    listener: TcpListener,
+    tls: NodeTls,
+    routes: Routes,
+    metrics: Arc<Metrics>,
+    ended: watch::Receiver<bool>,
+) -> Result<()> {
+    let acceptor = tls.acceptor()?;
+    let (sender, connections) = mpsc::channel(WAITING_MAX);
+    let mut accepting_ended = ended.clone();
+    let accepting = async {
+        tokio::select! {
+            () = accept(&listener, &acceptor, &sender, &metrics) => {}
+            _ = accepting_ended.wait_for(|ended| *ended) => {}
+        }
+    };
+    let mut serving_ended = ended;
+    let shutdown = async move {
+        // The sender is gone only when the node is.
+        let _ = serving_ended.wait_for(|ended| *ended).await;
+    };
+    tokio::select! {
+        served = peer::serve(routes, connections, shutdown) => served?,
+        () = accepting => {}
+    }
+    Ok(())
+}
+
+async fn accept(
+    listener: &TcpListener,
+    acceptor: &TlsAcceptor,
+    sender: &mpsc::Sender<PeerStream>,
+    metrics: &Arc<Metrics>,
+) {
+    let handshakes = Arc::new(Semaphore::new(HANDSHAKES_MAX));
+    loop {
+        let Ok(permit) = Arc::clone(&handshakes).acquire_owned().await else { return };
+        match listener.accept().await {
+            Ok((stream, _)) => {
+                let (acceptor, sender, metrics) = (acceptor.clone(), sender.clone(), Arc::clone(metrics));
+                tokio::spawn(async move {
+                    shake_hands(stream, &acceptor, &sender, &metrics).await;
+                    drop(permit);
+                });
+            }
+            Err(error) => {
+                tracing::warn!(%error, "cannot accept a connection from another node");
+                tokio::time::sleep(ACCEPT_AGAIN).await;
+            }
+        }
+    }
+}
+
+async fn shake_hands(
+    stream: TcpStream,
+    acceptor: &TlsAcceptor,
+    sender: &mpsc::Sender<PeerStream>,
+    metrics: &Metrics,
+) {
+    let remote = stream.peer_addr().map_or_else(|_| "unknown".to_owned(), |remote| remote.to_string());
+    match peer::accept(acceptor, stream).await {
+        Ok(stream) => {
+            tracing::debug!(%remote, peer = %stream.identity(), "another node has connected");
+            // Whoever served them is gone with the node.
+            let _ = sender.send(stream).await;
+        }
+        Err(why) => {
+            metrics.peers_refused.inc();
+            tracing::warn!(%remote, "connection at listen.peer refused: {why}");
+        }
+    }
+}

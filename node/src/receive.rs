@@ -1,0 +1,306 @@
+//! What other nodes carry here: sessions and messages for accounts that this node owns.
+//!
+//! Invariants
+//! - Nothing is begun for an account that this node does not own: the edge hears NOT_OWNER and asks elsewhere.
+//! - A carried session is served by the same code as one that came here by itself; it only begins after its login.
+//! - The edge's word on who the user is counts; the user's own place and limits are looked up here.
+
+use std::net::IpAddr;
+use std::sync::{Arc, OnceLock};
+
+use account::Refused;
+use account::door::{Append, NewMessage};
+use auth::UserRecord;
+use codec::imap::Tag;
+use futures::stream::{self, StreamExt};
+use model::{DeliveryKey, MailboxName};
+use rpc::PeerIdentity;
+use rpc::relay::{
+    Body, Declined, EndWish, Envelope, Handler, Login, Open, Outcome, Pipe, Recipient, Reply, Serve,
+};
+use session::{Connection, Doing, LoggedIn, LoginFailed, PendingLogin, refused};
+use store::spool::{Incoming, Spooled};
+use tokio::sync::watch;
+use tracing::Instrument;
+
+use crate::asking::Asking;
+use crate::driver::Conversation;
+use crate::listener::{Front, log_end};
+use crate::live::{End, Via};
+use crate::metrics::ByDirection;
+use crate::protocols::Admit;
+use crate::registry::Account;
+use crate::router::Owner;
+use crate::stream::Stream;
+use crate::users::account_id;
+
+/// Recipients of one message that are stored at a time.
+const DELIVERIES_AT_ONCE: usize = 32;
+
+/// The door for peers. It is there before the node can serve: until then it asks them to wait.
+#[derive(Default)]
+pub struct Door(OnceLock<Arc<Receiving>>);
+
+/// A node that serves accounts.
+pub struct Receiving {
+    pub front: Arc<Front>,
+    pub admit: Admit,
+    pub message_bytes_max: u64,
+    /// Whose nodes are believed.
+    pub site: String,
+}
+
+/// A session that is about to be served.
+struct Admitted {
+    edge: PeerIdentity,
+    open: Open,
+    protocol: &'static str,
+    login: PendingLogin,
+    account: Arc<Account>,
+    logged_in: LoggedIn,
+}
+
+impl Door {
+    /// From now on what comes is served.
+    pub fn open(&self, receiving: Receiving) {
+        // A door that is open stays as it is.
+        let _ = self.0.set(Arc::new(receiving));
+    }
+
+    fn receiving(&self) -> Result<Arc<Receiving>, String> {
+        self.0.get().cloned().ok_or_else(|| "this node is starting".into())
+    }
+}
+
+impl Handler for Door {
+    async fn admit(&self, edge: PeerIdentity, open: Open) -> Result<Serve, Declined> {
+        self.receiving().map_err(Declined::Unavailable)?.admit(edge, open).await
+    }
+
+    async fn deliver(
+        &self,
+        edge: PeerIdentity,
+        envelope: Envelope,
+        body: Body,
+    ) -> Result<Vec<Outcome>, String> {
+        self.receiving()?.deliver(&edge, envelope, body).await
+    }
+}
+
+impl Receiving {
+    async fn admit(self: Arc<Self>, edge: PeerIdentity, open: Open) -> Result<Serve, Declined> {
+        let services = &self.front.services;
+        let (protocol, login) = match &open.login {
+            Login::Imap { tag } => {
+                let tag = Tag::new(tag.as_bytes());
+                let tag = tag.ok_or_else(|| Declined::Unavailable("the edge sent no tag".into()))?;
+                ("imap", PendingLogin::Imap { tag })
+            }
+            Login::Pop3 => ("pop3", PendingLogin::Pop3),
+        };
+        if *self.front.stopping.borrow() {
+            return Err(Declined::Unavailable("this node is stopping".into()));
+        }
+        let record = self.record(&open.user).await.map_err(Declined::Unavailable)?;
+        if let Some(version) = self.not_owner(&record) {
+            return Err(Declined::NotOwner(version));
+        }
+        let (account, user) = services.open_here(&record).await.map_err(|failed| match failed {
+            LoginFailed::TooManySessions => Declined::TooManySessions,
+            LoginFailed::Unavailable(why) => Declined::Unavailable(why),
+            other @ (LoginFailed::Credentials
+            | LoginFailed::MechanismUnavailable
+            | LoginFailed::PlaintextForbidden) => Declined::Unavailable(format!("{other:?}")),
+        })?;
+        let snapshot = account.snapshot();
+        let snapshot = snapshot.ok_or_else(|| Declined::Unavailable("the account was closed".into()))?;
+        let logged_in = LoggedIn { user, snapshot, final_data: None };
+        let admitted = Admitted { edge, open, protocol, login, account, logged_in };
+        Ok(Box::new(move |pipe| Box::pin(async move { self.serve(admitted, pipe).await })))
+    }
+
+    /// Whom the edge means. It has checked the password; that there is such a user is ours to know, too.
+    async fn record(&self, user: &str) -> Result<UserRecord, String> {
+        let found = self.front.services.auth.lookup(user).await.map_err(|error| error.to_string())?;
+        found.ok_or_else(|| format!("there is no user {user} here: the user databases of the nodes differ"))
+    }
+
+    /// The version of our knowledge, if by it the account is not ours.
+    fn not_owner(&self, record: &UserRecord) -> Option<u64> {
+        let router = &self.front.services.router;
+        let version = *router.version().borrow();
+        (router.owner(account_id(&record.user)) != Owner::Here).then_some(version)
+    }
+
+    async fn serve(&self, admitted: Admitted, pipe: Pipe) {
+        let Admitted { edge, open, protocol, login, account, logged_in } = admitted;
+        let front = &self.front;
+        let (remote, tls) = (open.remote, open.tls);
+        let via = Via::From { node: edge.node, session: open.session.clone() };
+        let place = front.services.live.enter_via(front.run, protocol, remote, tls, Some(via));
+        let span = tracing::info_span!(
+            "session",
+            id = place.id(),
+            protocol,
+            edge = edge.node,
+            at_edge = open.session
+        );
+        let (stop, stopping) = watch::channel(false);
+        let wishes = pipe.wishes();
+        let ender = place.ender();
+        let user = logged_in.user.clone();
+        let session = (self.admit)(connection(front, remote, tls), logged_in, &login);
+        let asking = Asking::admitted(Arc::clone(&front.services), protocol, remote, tls, account, user);
+        let conversation = Conversation {
+            session,
+            asking,
+            stream: Stream::Carried(Box::new(pipe)),
+            place,
+            acceptor: None,
+            stopping,
+            output_stall: front.output_stall,
+            protocol,
+            metrics: Arc::clone(&front.metrics),
+            told: Doing::default(),
+        };
+        let by = ByDirection { protocol, direction: "from" };
+        front.metrics.forwarded_sessions.get_or_create(&by).inc();
+        front.metrics.forwarded_sessions_total.get_or_create(&by).inc();
+        async {
+            tokio::select! {
+                closing = conversation.run() => log_end(&closing, remote),
+                () = follow(wishes, front.stopping.clone(), stop, ender) => {}
+            }
+        }
+        .instrument(span)
+        .await;
+        front.metrics.forwarded_sessions.get_or_create(&by).dec();
+    }
+
+    async fn deliver(
+        &self,
+        edge: &PeerIdentity,
+        envelope: Envelope,
+        body: Body,
+    ) -> Result<Vec<Outcome>, String> {
+        let mut recipients = Vec::new();
+        for recipient in envelope.recipients {
+            let found = self.find(&recipient).await;
+            recipients.push((recipient, found));
+        }
+        // Who is not here needs no message.
+        if recipients.iter().all(|(_, found)| found.is_err()) {
+            return Ok(recipients.into_iter().filter_map(|(_, found)| found.err()).collect());
+        }
+        let spooled = Arc::new(self.receive(body).await?);
+        tracing::debug!(%edge, session = envelope.session, recipients = recipients.len(), octets = spooled.size, "message received from another node");
+        let stored = stream::iter(recipients).map(|(recipient, found)| {
+            let spooled = Arc::clone(&spooled);
+            async move {
+                match found {
+                    Ok(record) => self.store(&record, &recipient, spooled).await,
+                    Err(outcome) => outcome,
+                }
+            }
+        });
+        Ok(stored.buffered(DELIVERIES_AT_ONCE).collect().await)
+    }
+
+    async fn find(&self, recipient: &Recipient) -> Result<UserRecord, Outcome> {
+        let unavailable = |why| told(&refused::lmtp(&Refused::Unavailable(why)));
+        let record = self.record(&recipient.user).await.map_err(unavailable)?;
+        match self.not_owner(&record) {
+            None => Ok(record),
+            Some(version) => Err(Outcome::NotOwner(version)),
+        }
+    }
+
+    /// The message, in the spool of this node.
+    async fn receive(&self, mut body: Body) -> Result<Spooled, String> {
+        let mut incoming = self.front.services.spool.begin();
+        let blocked = |error: tokio::task::JoinError| error.to_string();
+        while let Some(octets) = body.next().await.map_err(|error| error.to_string())? {
+            if incoming.size() + octets.len() as u64 > self.message_bytes_max {
+                return Err("the message is larger than limits.message_size of the node that owns the account: set the same limits on all nodes".into());
+            }
+            if incoming.would_block(octets.len()) {
+                let write = move || {
+                    let written = incoming.write(&octets);
+                    (incoming, written)
+                };
+                let (back, written): (Incoming, _) =
+                    tokio::task::spawn_blocking(write).await.map_err(blocked)?;
+                written.map_err(|error| error.to_string())?;
+                incoming = back;
+            } else {
+                incoming.write(&octets).map_err(|error| error.to_string())?;
+            }
+        }
+        let finished = tokio::task::spawn_blocking(move || incoming.finish()).await.map_err(blocked)?;
+        finished.map_err(|error| error.to_string())
+    }
+
+    async fn store(&self, record: &UserRecord, recipient: &Recipient, body: Arc<Spooled>) -> Outcome {
+        let mailbox = match MailboxName::new(&recipient.mailbox) {
+            Ok(mailbox) => mailbox,
+            Err(error) => return told(&refused::lmtp(&Refused::BadName(error))),
+        };
+        let append = Append {
+            mailbox,
+            create: true,
+            messages: vec![NewMessage { body, flags: Vec::new(), internal_date: None }],
+            delivery: recipient.delivery.map(DeliveryKey),
+        };
+        match self.front.services.store(record, append).await {
+            Ok(()) => Outcome::Stored,
+            Err(Refused::Unknown) => Outcome::Unknown,
+            // Nothing was done, and it is not ours any more.
+            Err(Refused::Deposed) => Outcome::NotOwner(*self.front.services.router.version().borrow()),
+            Err(why) => told(&refused::lmtp(&why)),
+        }
+    }
+}
+
+fn told(reply: &refused::LmtpReply) -> Outcome {
+    let text = reply.text.chars().take(200).collect();
+    Outcome::Refused(Reply { code: reply.code, enhanced: reply.enhanced.to_owned(), text })
+}
+
+fn connection(front: &Front, remote: IpAddr, tls: bool) -> Connection {
+    Connection {
+        remote,
+        tls,
+        // The client's TLS ends at the edge.
+        tls_available: false,
+        plaintext_without_tls: false,
+        mechanisms_plain: [].into(),
+        mechanisms_tls: [].into(),
+        host: Arc::clone(&front.host),
+    }
+}
+
+/// Passes on what the edge wishes, and that this node stops. Never ends.
+async fn follow(
+    mut wishes: watch::Receiver<Option<EndWish>>,
+    mut node: watch::Receiver<bool>,
+    stop: watch::Sender<bool>,
+    end: watch::Sender<End>,
+) {
+    let edge = async {
+        while wishes.changed().await.is_ok() {
+            let wish = *wishes.borrow_and_update();
+            match wish {
+                Some(EndWish::Kicked) => drop(end.send_replace(End::Kicked("ended by the operator"))),
+                Some(EndWish::Stopping) => drop(stop.send_replace(true)),
+                None => {}
+            }
+        }
+    };
+    let node = async {
+        if node.wait_for(|stopping| *stopping).await.is_ok() {
+            stop.send_replace(true);
+        }
+    };
+    tokio::join!(edge, node);
+    std::future::pending::<()>().await;
+}

@@ -1,0 +1,304 @@
+//! Who owns an account, and the way there (L-CN1).
+//!
+//! Every node is an edge: a client or an MTA may come to any. What it wants is done by the owner of the account; an
+//! account that is owned here takes no other way than it would on a single node.
+//!
+//! Invariants
+//! - A session or a delivery is begun at a node that says it owns the account, and at no other.
+//! - Whatever was refused was not begun, so it may be tried elsewhere: at most [`NOT_OWNER_MAX`] times by nodes that are
+//!   reached, and as long as [`OWNER_WAIT`] while nobody owns the account or its owner cannot be reached.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use model::AccountId;
+use rpc::peer::{Channel, Channels};
+use rpc::relay::{self, CarryError, Declined, Open, Pipe};
+use tokio::sync::watch;
+
+use crate::live::Live;
+use crate::metrics::{ByKind, Metrics};
+use crate::time;
+
+/// How long logins and deliveries wait for an owner, before the client is told to try again (`locking.md` §7.2: a node
+/// that died is replaced within 15 s).
+pub const OWNER_WAIT: Duration = Duration::from_secs(20);
+/// Nodes that may say "not I" before we give up. Each answer is newer than what we knew.
+pub const NOT_OWNER_MAX: u32 = 3;
+/// An owner answers whether it takes a session within; it may have to open the account.
+pub const ADMIT_WAIT: Duration = Duration::from_secs(10);
+/// Between two looks at an owner that cannot be reached, if nothing is heard of it.
+pub const LOOK_AGAIN: Duration = Duration::from_millis(250);
+/// Between two looks at which sessions are to end.
+const BURST: Duration = Duration::from_millis(100);
+/// How long we wait to learn what another node knows already.
+const LEARN_WAIT: Duration = Duration::from_secs(2);
+
+/// The owner of an account, as far as this node knows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Owner {
+    Here,
+    Node(u8),
+    /// Its owner died, or it never had one, and none was granted yet.
+    Nobody,
+}
+
+/// Knows the owners of accounts.
+pub trait Owners: Send + Sync + 'static {
+    /// Not blocking.
+    fn owner(&self, account: AccountId) -> Owner;
+
+    /// How far this knowledge goes: a position in the history of ownership that all nodes share. The receiver hears of
+    /// every step after which some answer of [`owner`](Self::owner) may differ.
+    fn version(&self) -> watch::Receiver<u64>;
+
+    /// An account that nobody owns is wanted here. Who is to own it may depend on that; nothing need come of it.
+    fn wanted(&self, account: AccountId);
+}
+
+/// A site of one node.
+pub struct AllHere {
+    version: watch::Sender<u64>,
+}
+
+impl Default for AllHere {
+    fn default() -> Self {
+        Self { version: watch::Sender::new(0) }
+    }
+}
+
+impl Owners for AllHere {
+    fn owner(&self, _account: AccountId) -> Owner {
+        Owner::Here
+    }
+
+    fn version(&self) -> watch::Receiver<u64> {
+        self.version.subscribe()
+    }
+
+    fn wanted(&self, _account: AccountId) {}
+}
+
+/// Where an account can be used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    Here,
+    Node(u8),
+}
+
+/// What came of a session that was to be carried.
+pub enum Carried {
+    /// The account came here meanwhile.
+    Here,
+    To(u8, Pipe),
+}
+
+/// Why nobody takes a session. Nothing was begun.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NotCarried {
+    #[error("as many sessions as the user may have")]
+    TooManySessions,
+    #[error("{0}")]
+    Unavailable(String),
+}
+
+/// Knows the way to owners. Cheap to clone.
+#[derive(Clone)]
+pub struct Router {
+    owners: Arc<dyn Owners>,
+    /// `None`: a node without peers.
+    channels: Option<Channels>,
+    metrics: Arc<Metrics>,
+}
+
+impl Router {
+    pub fn new(owners: Arc<dyn Owners>, channels: Option<Channels>, metrics: Arc<Metrics>) -> Self {
+        Self { owners, channels, metrics }
+    }
+
+    pub fn owner(&self, account: AccountId) -> Owner {
+        self.owners.owner(account)
+    }
+
+    /// An account that nobody owns is wanted here.
+    pub fn want(&self, account: AccountId) {
+        self.owners.wanted(account);
+    }
+
+    pub fn version(&self) -> watch::Receiver<u64> {
+        self.owners.version()
+    }
+
+    pub fn channel(&self, node: u8) -> Option<Channel> {
+        self.channels.as_ref()?.to(node)
+    }
+
+    /// Waits for the account to have an owner.
+    pub async fn place(&self, account: AccountId, until: Instant) -> Result<Place, NotCarried> {
+        let mut version = self.owners.version();
+        loop {
+            version.borrow_and_update();
+            match self.owners.owner(account) {
+                Owner::Here => return Ok(Place::Here),
+                Owner::Node(node) => return Ok(Place::Node(node)),
+                Owner::Nobody => self.owners.wanted(account),
+            }
+            if !wait(&mut version, until).await {
+                return Err(NotCarried::Unavailable("no node owns the account now".into()));
+            }
+        }
+    }
+
+    /// Opens a session at the owner of the account, wherever that is by then.
+    pub async fn carry(&self, account: AccountId, open: &Open) -> Result<Carried, NotCarried> {
+        let until = time::now() + OWNER_WAIT;
+        let mut not_owners = 0;
+        loop {
+            let Place::Node(node) = self.place(account, until).await? else { return Ok(Carried::Here) };
+            let tried = match self.channel(node) {
+                Some(channel) => relay::carry(channel, open, ADMIT_WAIT).await,
+                None => Err(CarryError::Unreachable(unknown_node(node))),
+            };
+            match tried {
+                Ok(pipe) => return Ok(Carried::To(node, pipe)),
+                Err(CarryError::Declined(Declined::NotOwner(version))) => {
+                    not_owners += 1;
+                    self.count_retry("not_owner");
+                    if not_owners > NOT_OWNER_MAX {
+                        let why =
+                            format!("node {node} does not own the account, though it seems so from here");
+                        return Err(NotCarried::Unavailable(why));
+                    }
+                    self.learn(version).await;
+                }
+                Err(CarryError::Declined(Declined::TooManySessions)) => {
+                    return Err(NotCarried::TooManySessions);
+                }
+                Err(CarryError::Declined(Declined::Unavailable(why))) => {
+                    return Err(NotCarried::Unavailable(format!("node {node}: {why}")));
+                }
+                Err(CarryError::Refused(why)) => {
+                    tracing::error!(node, "a session cannot be carried: {why}");
+                    return Err(NotCarried::Unavailable(why));
+                }
+                Err(CarryError::Unreachable(why)) => {
+                    tracing::warn!(node, "a session waits: its owner cannot be reached: {why}");
+                    self.count_retry("unreachable");
+                    if !self.look_again(until).await {
+                        return Err(NotCarried::Unavailable(format!("node {node} cannot be reached: {why}")));
+                    }
+                }
+            }
+        }
+    }
+
+    /// Waits until this node knows as much as one that said "not I". One that does not get there asks again all the same.
+    pub async fn learn(&self, version: u64) {
+        let mut known = self.owners.version();
+        let learnt = known.wait_for(|known| *known >= version);
+        // Either way the next look decides.
+        let _ = tokio::time::timeout(LEARN_WAIT, learnt).await;
+    }
+
+    /// Waits a little, less if owners change. False: the time is over.
+    pub async fn look_again(&self, until: Instant) -> bool {
+        let mut version = self.owners.version();
+        version.borrow_and_update();
+        wait(&mut version, until.min(time::now() + LOOK_AGAIN)).await || time::now() < until
+    }
+
+    pub fn count_retry(&self, kind: &'static str) {
+        self.metrics.router_retries.get_or_create(&ByKind { kind }).inc();
+    }
+}
+
+/// Ends sessions whose account gets another owner, for as long as the node lives.
+pub async fn end_moved(router: Router, live: Arc<Live>) {
+    let mut version = router.version();
+    while version.changed().await.is_ok() {
+        version.borrow_and_update();
+        let ended = live.end_moved(|account| router.owner(account));
+        if ended > 0 {
+            tracing::info!(sessions = ended, "sessions end: their accounts have other owners");
+        }
+        // Owners change in bursts: a look at all sessions serves many changes.
+        tokio::time::sleep(BURST).await;
+    }
+}
+
+pub fn unknown_node(node: u8) -> String {
+    format!("no [[cluster.member]] says where node {node} is")
+}
+
+/// Waits for news. False: the time is over first.
+async fn wait(version: &mut watch::Receiver<u64>, until: Instant) -> bool {
+    match tokio::time::timeout_at(until.into(), version.changed()).await {
+        Ok(Ok(())) => true,
+        // Whoever knew is gone: nothing will change any more.
+        Ok(Err(_)) | Err(_) => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::sync::Mutex;
+
+    use super::*;
+
+    /// Owners as a test says. Every account that it does not name is here.
+    struct Told {
+        owners: Mutex<BTreeMap<AccountId, Owner>>,
+        version: watch::Sender<u64>,
+        wanted: Mutex<Vec<AccountId>>,
+    }
+
+    impl Default for Told {
+        fn default() -> Self {
+            Self { owners: Mutex::default(), version: watch::Sender::new(1), wanted: Mutex::default() }
+        }
+    }
+
+    impl Told {
+        fn set(&self, account: AccountId, owner: Owner) {
+            self.owners.lock().unwrap().insert(account, owner);
+            self.version.send_modify(|version| *version += 1);
+        }
+    }
+
+    impl Owners for Told {
+        fn owner(&self, account: AccountId) -> Owner {
+            self.owners.lock().unwrap().get(&account).copied().unwrap_or(Owner::Here)
+        }
+
+        fn version(&self) -> watch::Receiver<u64> {
+            self.version.subscribe()
+        }
+
+        fn wanted(&self, account: AccountId) {
+            self.wanted.lock().unwrap().push(account);
+        }
+    }
+
+    fn account(user: &str) -> AccountId {
+        AccountId::derive("test", user, 0)
+    }
+
+    #[tokio::test]
+    async fn an_account_without_an_owner_is_waited_for_and_not_for_ever() {
+        let told = Arc::new(Told::default());
+        let router = Router::new(told.clone(), None, Metrics::new());
+        let ada = account("ada");
+        told.set(ada, Owner::Nobody);
+        let soon = time::now() + Duration::from_millis(50);
+        assert!(router.place(ada, soon).await.is_err());
+        assert_eq!(*told.wanted.lock().unwrap(), [ada]);
+        let later = time::now() + Duration::from_secs(10);
+        let (place, ()) = tokio::join!(router.place(ada, later), async {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+            told.set(ada, Owner::Node(3));
+        });
+        assert_eq!(place, Ok(Place::Node(3)));
+        assert_eq!(router.place(account("grace"), soon).await, Ok(Place::Here));
+    }
+}

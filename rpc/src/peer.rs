@@ -20,9 +20,10 @@ use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::service::Routes;
+pub use tonic::service::Routes;
+pub use tonic::transport::Channel;
 use tonic::transport::server::Connected;
-use tonic::transport::{Channel, Endpoint, Server, Uri};
+use tonic::transport::{Endpoint, Server, Uri};
 
 use crate::PeerIdentity;
 use crate::tls::{ALPN, NodeTls, TlsError, identity_of, server_name};

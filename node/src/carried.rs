@@ -190,10 +190,16 @@ fn pass(
             Poll::Pending => {}
         }
     }
-    let passed = down.poll(cx, pipe, stream, |bytes| boundary.feed(bytes));
-    if down.pending.is_empty() {
+    let mut moved = false;
+    let passed = down.poll(cx, pipe, stream, |bytes| {
+        moved = true;
+        boundary.feed(bytes);
+    });
+    // A client that takes something, however slowly, does not stall.
+    if moved || down.pending.is_empty() {
         *stalled = None;
-    } else {
+    }
+    if !down.pending.is_empty() {
         stalled.get_or_insert_with(time::now);
     }
     match passed {

@@ -3,7 +3,7 @@
 use clap::{Parser, Subcommand, ValueEnum};
 use jepsen::server::{Kind, Setup};
 use jepsen::workload::garbage::{self, Verdict};
-use jepsen::workload::{kill, load};
+use jepsen::workload::{compare, kill, load};
 
 /// Run strangers against a mail server and check what it promised
 #[derive(Parser, Debug)]
@@ -43,6 +43,11 @@ enum Workload {
         #[arg(long, default_value_t = 50)]
         busy: usize,
     },
+    /// Measure Roost beside Dovecot, both in turns, as a ratio (build with --release)
+    Compare {
+        #[arg(long, default_value_t = 5)]
+        rounds: usize,
+    },
     /// Send what no server should be sent, and damage what it keeps
     Garbage {
         /// Run this case alone
@@ -65,6 +70,9 @@ fn main() -> anyhow::Result<()> {
         Workload::Load { seconds, idle, busy } => {
             let report = load::run(&load::Options { setup: Setup::of(kind), idle, busy, seconds })?;
             println!("{report:#?}");
+        }
+        Workload::Compare { rounds } => {
+            print!("{}", compare::table(&compare::run(compare::Options { rounds })?)?);
         }
         Workload::Garbage { case } => garbage(kind, case.as_deref())?,
     }

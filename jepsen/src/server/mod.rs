@@ -391,3 +391,22 @@ pub fn resident_kib(pid: u32) -> anyhow::Result<u64> {
 pub fn open_files(pid: u32) -> anyhow::Result<usize> {
     Ok(fs::read_dir(format!("/proc/{pid}/fd"))?.count())
 }
+
+/// Processor time that all processes of a server have used, those that have ended and were waited for included.
+pub fn processor_time(group: u32) -> anyhow::Result<Duration> {
+    let ticks_a_second = nix::unistd::sysconf(nix::unistd::SysconfVar::CLK_TCK)?.context("no clock tick")?;
+    let mut ticks = 0;
+    for entry in fs::read_dir("/proc")? {
+        let stat = entry?.path().join("stat");
+        // It may have ended meanwhile, or be no process.
+        let Ok(stat) = fs::read_to_string(stat) else { continue };
+        // proc(5): after the name in parentheses: state, ppid, pgrp, and the times as the 14th to 17th field.
+        let Some((_, fields)) = stat.rsplit_once(") ") else { continue };
+        let fields: Vec<&str> = fields.split(' ').collect();
+        if fields.get(2).and_then(|pgrp| pgrp.parse().ok()) == Some(group) {
+            let times = fields.get(11..15).unwrap_or_default();
+            ticks += times.iter().filter_map(|time| time.parse::<u64>().ok()).sum::<u64>();
+        }
+    }
+    Ok(Duration::from_millis(ticks * 1000 / u64::try_from(ticks_a_second)?))
+}

@@ -1,5 +1,6 @@
 //! What is done to a server, and what must be true of it afterwards.
 
+pub mod compare;
 pub mod garbage;
 pub mod kill;
 pub mod load;

@@ -291,12 +291,24 @@ fn cluster(config: &Config, reader: &mut Reader<'_>) {
             format!("this node, id {}, is not among them; add it", config.node.id),
         );
     }
-    if member.len() > 1 {
-        let advice = "this version runs one node a site; leave one [[cluster.member]], this node";
-        reader.complain_at("cluster.member[1]", advice);
-    }
     if tls.certificate.is_some() && tls.ca.is_none() {
         reader.complain_at("cluster.tls.certificate", "write the ca = \"...\" that signed it too");
+    }
+    if tls.ca.is_some() && tls.certificate.is_none() && tls.key.is_none() {
+        reader.complain_at("cluster.tls.ca", "write this node's certificate = \"...\" and key = \"...\" too");
+    }
+    if member.len() > 1 {
+        if tls.ca.is_none() {
+            let advice = "several members check each other's certificates: write ca, certificate and key, as \
+                          `roost cluster pki` makes them";
+            reader.complain_at("cluster.member[1]", advice);
+        }
+        if config.listen.peer.is_none() {
+            reader.complain_at(
+                "listen.peer",
+                "the other members come here: write this node's own host and port",
+            );
+        }
     }
 }
 

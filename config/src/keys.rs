@@ -107,7 +107,7 @@ section! {
         sasl: Vec<Endpoint> = Vec::new(),
         /// /metrics, /healthz, /readyz and / (status page); a token unless loopback.
         admin_http: Vec<Endpoint> = Vec::new(),
-        /// Node to node and site to site, mutual TLS. Not listened on yet: a site has one node.
+        /// Node to node and site to site, mutual TLS. Other sites come with a later version.
         peer: Option<Endpoint> = None,
     }
 }
@@ -184,9 +184,10 @@ section! {
         site: String = "a".to_owned(),
         /// Node session; take-over of a dead node's accounts starts after it.
         lease: Duration = seconds(5 * SECOND),
-        /// The voters of this site; none or one = embedded single-node Raft.
+        /// The voters of this site; none or one = embedded single-node Raft. A site of new members forms by itself when a
+        /// majority is up.
         member: Tables<Member> = Tables::default(),
-        /// Certificates between nodes. Not used yet: a site has one node.
+        /// Certificates between nodes; several members need them. Absent: made once under node.state_dir, for a node alone.
         tls: ClusterTls = ClusterTls::default(),
     }
 }

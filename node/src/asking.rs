@@ -142,6 +142,11 @@ impl Asking {
         }
     }
 
+    /// L-LE1, before anything of an account is shown.
+    pub fn may_answer(&self) -> bool {
+        self.services.router.may_answer()
+    }
+
     pub fn is_tls(&self) -> bool {
         self.facts.tls
     }

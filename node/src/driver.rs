@@ -171,6 +171,9 @@ impl Conversation {
         loop {
             match self.session.poll() {
                 Some(Output::Send(bytes)) => {
+                    if self.asking.joined.is_some() && !self.asking.may_answer() {
+                        return Round::Broken(io::Error::other("this node's lease is over"));
+                    }
                     pending.push(bytes);
                     if pending.iter().map(Bytes::len).sum::<usize>() < WRITE_BYTES {
                         continue;

@@ -17,6 +17,7 @@ pub mod live;
 pub mod measured;
 pub mod metrics;
 pub mod options;
+pub mod owners;
 pub mod peer;
 pub mod pool;
 pub mod privileges;

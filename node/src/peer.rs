@@ -6,12 +6,15 @@
 //! - A node without `[cluster.tls]` makes its own CA and certificate, once, in its `state_dir`: it can serve alone, and
 //!   talks to nobody.
 
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
 use config::Config;
+use locking::peer::grpc;
 use nfs_compat::Fs;
 use nfs_compat::publish::publish_new;
 use rpc::PeerIdentity;
@@ -24,6 +27,7 @@ use tokio_rustls::TlsAcceptor;
 
 use crate::metrics::Metrics;
 use crate::receive::Door;
+use crate::router::unknown_node;
 
 /// Certificates and keys are small; more is not one.
 const PEM_BYTES_MAX: u64 = 1 << 20;
@@ -60,6 +64,57 @@ pub fn tls(config: &Config, fs: &dyn Fs) -> Result<NodeTls> {
 pub fn channels(tls: NodeTls, config: &Config) -> Channels {
     let members = config.cluster.member.0.iter().map(|member| (member.id, member.peer.clone()));
     Channels::new(tls, &config.cluster.site, members)
+}
+
+/// What peers find at `listen.peer`: they are served before there is anything behind them, and told so.
+#[derive(Default)]
+pub struct Doors {
+    pub relay: Arc<Door>,
+    pub coordination: Arc<locking::Door>,
+}
+
+impl Doors {
+    /// Serves peers until `ended`. Returns the address that they use.
+    pub fn serve(
+        &self,
+        socket: std::net::TcpListener,
+        config: &Config,
+        tls: &NodeTls,
+        metrics: &Arc<Metrics>,
+        ended: &watch::Receiver<bool>,
+    ) -> Result<SocketAddr> {
+        let listener = TcpListener::from_std(socket)?;
+        let address = listener.local_addr()?;
+        let site = &config.cluster.site;
+        let coordination = grpc::service(site, config.node.id, Arc::clone(&self.coordination));
+        let routes = routes(site, &self.relay).add_service(coordination);
+        let (tls, metrics, ended) = (tls.clone(), Arc::clone(metrics), ended.clone());
+        tokio::spawn(async move {
+            if let Err(error) = serve(listener, tls, routes, metrics, ended).await {
+                tracing::error!("no other node can reach this one: {error:#}");
+            }
+        });
+        Ok(address)
+    }
+}
+
+/// The other nodes of the site, for the coordination service; `None` for a node alone. Its channels are its own, so that
+/// mail never holds up an election.
+pub fn site(tls: &NodeTls, config: &Config, doors: &Doors) -> Option<locking::Site> {
+    let members: BTreeMap<u8, String> =
+        config.cluster.member.0.iter().map(|member| (member.id, member.peer.clone())).collect();
+    if members.len() < 2 {
+        return None;
+    }
+    let mut others = members.clone();
+    others.remove(&config.node.id);
+    let channels = Channels::new(tls.clone(), &config.cluster.site, others.clone());
+    let dial = move |node: u8, address: &str| {
+        channels.set_address(node, address.to_owned());
+        channels.to(node).ok_or_else(|| unknown_node(node))
+    };
+    let peers = grpc::GrpcPeers::new(&config.cluster.site, config.node.id, others, Box::new(dial));
+    Some(locking::Site { members, peers, door: Arc::clone(&doors.coordination) })
 }
 
 /// The files of a node that has none configured: made once. A node that is renamed makes another certificate.

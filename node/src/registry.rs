@@ -405,7 +405,11 @@ impl Account {
             tracing::warn!(user = %self.user, "the session with the coordination service was lost: opening again");
         }
         let idle = turn.tick && self.is_idle(time::unix_us());
-        if deposed || idle || turn.close.is_some() {
+        if deposed {
+            // What is left to be written back is the next owner's to write.
+            owner = None;
+            self.forget();
+        } else if idle || turn.close.is_some() {
             self.let_go(owner.take());
         }
         if let Some(sender) = turn.close {

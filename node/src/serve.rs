@@ -29,8 +29,10 @@ use crate::listener::{self, Front};
 use crate::live::Live;
 use crate::measured::Measured;
 use crate::metrics::Metrics;
+use crate::owners::BucketOwners;
+use crate::peer::Doors;
 use crate::pool::Pool;
-use crate::receive::{Door, Receiving};
+use crate::receive::Receiving;
 use crate::registry::{Registry, Shared};
 use crate::relaxed::Relaxed;
 use crate::router::{AllHere, Owners, Router};
@@ -73,7 +75,7 @@ pub fn run(config: Config, config_file: PathBuf) -> Result<()> {
 }
 
 async fn serve(config: Config, config_file: PathBuf, sockets: Sockets) -> Result<()> {
-    let node = Node::start(config, config_file, sockets, |_| Arc::new(AllHere::default())).await?;
+    let node = Node::start(config, config_file, sockets, Ownership::OfMembers).await?;
     announce(&node.running, &node.addresses);
     let why = wait_for_the_end(&node.running).await;
     tracing::info!(why, "stopping: no new sessions");
@@ -81,6 +83,31 @@ async fn serve(config: Config, config_file: PathBuf, sockets: Sockets) -> Result
     node.stop().await?;
     tracing::info!("stopped");
     Ok(())
+}
+
+/// Who decides which node owns an account.
+pub enum Ownership {
+    /// The configured members of the site; a node alone owns everything.
+    OfMembers,
+    /// Somebody else, whatever the coordination service of this one node says.
+    Told(Arc<dyn Owners>),
+}
+
+impl Ownership {
+    fn site(&self, tls: &NodeTls, config: &Config, doors: &Doors) -> Option<locking::Site> {
+        match self {
+            Self::OfMembers => peer::site(tls, config, doors),
+            Self::Told(_) => None,
+        }
+    }
+
+    fn owners(self, config: &Config, locking: &Locking) -> Arc<dyn Owners> {
+        match self {
+            Self::Told(owners) => owners,
+            Self::OfMembers if config.cluster.member.0.len() > 1 => BucketOwners::follow(locking.clone()),
+            Self::OfMembers => Arc::new(AllHere::default()),
+        }
+    }
 }
 
 /// A node that serves, and what stops it.
@@ -94,13 +121,12 @@ pub struct Node {
 }
 
 impl Node {
-    /// Starts everything. When this returns, clients are served. `owners` makes of the coordination service what knows
-    /// the owners of accounts.
+    /// Starts everything. When this returns, clients are served.
     pub async fn start(
         config: Config,
         config_file: PathBuf,
         sockets: Sockets,
-        owners: impl FnOnce(&Locking) -> Arc<dyn Owners>,
+        ownership: Ownership,
     ) -> Result<Self> {
         let metrics = Metrics::new();
         let disk: Arc<dyn Fs> = Arc::new(DiskFs::new());
@@ -109,15 +135,22 @@ impl Node {
             config::Durability::Fsync => measured,
             config::Durability::Relaxed => Arc::new(Relaxed::new(measured)),
         };
-        let node_tls = peer::tls(&config, &*disk)?;
-        let locking = start_locking(&config, &disk).await?;
-        let channels = peer::channels(node_tls.clone(), &config);
-        let router = Router::new(owners(&locking), Some(channels), Arc::clone(&metrics));
-        let pool = Arc::new(Pool::start(workers())?);
-        let running = Arc::new(assemble(config, config_file, metrics, fs, locking, router, &pool)?);
         let (stop, stopping) = watch::channel(false);
         let (end, ended) = watch::channel(false);
-        let addresses = listen(&running, sockets, node_tls, &stopping, &ended).await?;
+        let node_tls = peer::tls(&config, &*disk)?;
+        // Peers must reach the voter of this node before it can start: they elect it, or it them.
+        let mut sockets = sockets;
+        let doors = Doors::default();
+        let peers =
+            sockets.peer.take().map(|socket| doors.serve(socket, &config, &node_tls, &metrics, &ended));
+        let peer_address = peers.transpose()?;
+        let locking = start_locking(&config, &disk, ownership.site(&node_tls, &config, &doors)).await?;
+        let channels = peer::channels(node_tls, &config);
+        let router = Router::new(ownership.owners(&config, &locking), Some(channels), Arc::clone(&metrics));
+        let pool = Arc::new(Pool::start(workers())?);
+        let running = Arc::new(assemble(config, config_file, metrics, fs, locking, router, &pool)?);
+        let mut addresses = listen(&running, sockets, &doors, &stopping, &ended).await?;
+        addresses.extend(peer_address.map(|address| ("peer".to_owned(), address)));
         Ok(Self { running, addresses, stop, end, pool })
     }
 
@@ -138,7 +171,7 @@ fn workers() -> usize {
     std::thread::available_parallelism().map_or(2, usize::from) * 8
 }
 
-async fn start_locking(config: &Config, fs: &Arc<dyn Fs>) -> Result<Locking> {
+async fn start_locking(config: &Config, fs: &Arc<dyn Fs>, peers: Option<locking::Site>) -> Result<Locking> {
     let site = &config.cluster.site;
     let block = volume::read(&**fs, &config.mail.root, site)?;
     let floor = block.as_ref().map_or(0, |block| block.incarnation);
@@ -147,6 +180,10 @@ async fn start_locking(config: &Config, fs: &Arc<dyn Fs>) -> Result<Locking> {
     let mut options =
         locking::Options::new(directory, Arc::clone(fs), config.node.id, config.replication.slot, floor);
     options.lease = locking::Length::new(config.cluster.lease).context("cluster.lease is out of bounds")?;
+    if let Some(site) = &peers {
+        tracing::info!(members = site.members.len(), "waiting for a majority of the site");
+    }
+    options.peers = peers;
     let locking = Locking::start(options).await.context("the coordination service cannot start")?;
     let incarnation = locking.incarnation();
     if block.is_none_or(|block| block.incarnation < incarnation) {
@@ -213,7 +250,7 @@ fn assemble(
 async fn listen(
     running: &Arc<Running>,
     sockets: Sockets,
-    node_tls: NodeTls,
+    doors: &Doors,
     stopping: &watch::Receiver<bool>,
     ended: &watch::Receiver<bool>,
 ) -> Result<Vec<(String, SocketAddr)>> {
@@ -237,11 +274,7 @@ async fn listen(
         addresses.extend(bound.address().map(|address| (name.to_owned(), address)));
         tokio::spawn(listener::serve(bound, protocols::protocol(name, config), Arc::clone(&front)));
     }
-    if let Some(socket) = sockets.peer {
-        let listener = tokio::net::TcpListener::from_std(socket)?;
-        addresses.push(("peer".to_owned(), listener.local_addr()?));
-        tokio::spawn(serve_peers(listener, node_tls, receiving(config, &front), ended.clone()));
-    }
+    doors.relay.open(receiving(config, &front));
     tokio::spawn(router::end_moved(running.services.router.clone(), Arc::clone(&running.services.live)));
     for http in sockets.http {
         let listener = tokio::net::TcpListener::from_std(http)?;
@@ -261,21 +294,6 @@ fn receiving(config: &Config, front: &Arc<Front>) -> Receiving {
         admit: protocols::admit(config),
         message_bytes_max: config.limits.message_size.0,
         site: config.cluster.site.clone(),
-    }
-}
-
-async fn serve_peers(
-    listener: tokio::net::TcpListener,
-    tls: NodeTls,
-    receiving: Receiving,
-    ended: watch::Receiver<bool>,
-) {
-    let door = Arc::new(Door::default());
-    let routes = peer::routes(&receiving.site, &door);
-    let metrics = Arc::clone(&receiving.front.metrics);
-    door.open(receiving);
-    if let Err(error) = peer::serve(listener, tls, routes, metrics, ended).await {
-        tracing::error!("no other node can reach this one: {error:#}");
     }
 }
 

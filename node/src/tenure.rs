@@ -38,7 +38,8 @@ impl Tenures for Keeper {
     }
 
     fn holds(&self, account: AccountId, epoch: Epoch) -> bool {
-        self.locking.held(account.bucket()) == Some(epoch)
+        // L-LE2: without a lease nothing that is known counts, and nothing can be acknowledged.
+        self.locking.may_read() && self.locking.held(account.bucket()) == Some(epoch)
     }
 }
 

@@ -180,7 +180,11 @@ fn what_this_version_cannot_serve_is_refused_with_advice() {
     refused("[[auth.passdb]]\ndriver = \"ldap\"\n", 2, &["has no ldap", "passwd-file"]);
     refused("[search]\nindex = \"x\"\n", 2, &["nothing to set in [search]"]);
     let two = "[[cluster.member]]\nid = 1\npeer = \"a:1\"\n[[cluster.member]]\nid = 2\npeer = \"b:1\"\n";
-    refused(two, 4, &["one node a site"]);
+    let two = &format!("{two}[listen]\npeer = \"127.0.0.1:7001\"\n");
+    refused(two, 4, &["check each other's certificates", "roost cluster pki"]);
+    let tls = "[cluster.tls]\nca = \"a\"\ncertificate = \"b\"\nkey = \"c\"\n";
+    loaded(&format!("{two}{tls}"));
+    refused("[cluster.tls]\nca = \"a\"\n", 2, &["certificate", "key"]);
     let site =
         "[[replication.site]]\nname = \"b\"\nslot = 1\npeers = [\"127.0.0.1:7101\"]\nmode = \"async\"\n";
     refused(site, 1, &["serves a site alone"]);

@@ -69,7 +69,7 @@ impl Locking {
         })
     }
 
-    /// Tells when owners, sessions or members have changed. What it counts means nothing.
+    /// Tells when owners, sessions or members have changed, by the place in the log that all nodes share.
     pub fn map_changes(&self) -> watch::Receiver<u64> {
         self.0.voter.reader().map()
     }

@@ -42,7 +42,7 @@ pub struct Reader {
     current: Arc<Mutex<Current>>,
     /// Index of the last applied entry.
     applied: watch::Sender<Option<u64>>,
-    /// Counts changes of who owns what, who has a session and who is a member.
+    /// Index of the entry that last changed who owns what, who has a session or who is a member.
     map: watch::Sender<u64>,
 }
 
@@ -67,7 +67,7 @@ impl Reader {
         self.applied.subscribe()
     }
 
-    /// Tells that owners, sessions or members have changed.
+    /// Tells where in the log owners, sessions or members have changed last: the same at every node.
     pub fn map(&self) -> watch::Receiver<u64> {
         self.map.subscribe()
     }
@@ -75,7 +75,7 @@ impl Reader {
     fn tell(&self, last: Option<LogId>, map_changed: bool) {
         self.applied.send_replace(last.map(|last| last.index));
         if map_changed {
-            self.map.send_modify(|version| *version += 1);
+            self.map.send_replace(last.map_or(0, |last| last.index));
         }
     }
 

@@ -16,14 +16,17 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(30);
 /// Longest answer that is read; those of the demo's own messages are far below.
 const ANSWER_BYTES_MAX: u64 = 1 << 20;
 
-/// Delivers and reads back; returns what to show.
-pub(super) async fn show(node: &Addresses, accounts: &[Account]) -> Result<Vec<String>, Failure> {
+/// Delivers at one node and reads back at others; returns what to show.
+pub(super) async fn show(nodes: &[Addresses], accounts: &[Account]) -> Result<Vec<String>, Failure> {
+    let [first, second, third, ..] = nodes else {
+        return Err(Failure::new(Exit::Software, "the demo has three nodes"));
+    };
     let [ada, grace, ..] = accounts else {
         return Err(Failure::new(Exit::Software, "the demo has two users"));
     };
-    let mut lines = deliver(&node.lmtp, &ada.user, &grace.user).await?;
-    lines.extend(by_imap(&node.imap, grace).await?);
-    lines.extend(by_pop3(&node.pop3, ada).await?);
+    let mut lines = deliver(&first.lmtp, &ada.user, &grace.user).await?;
+    lines.extend(by_imap(&second.imap, grace).await?);
+    lines.extend(by_pop3(&third.pop3, ada).await?);
     Ok(lines)
 }
 

@@ -13,6 +13,8 @@ mod ports;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
+use futures::StreamExt as _;
+use futures::stream::FuturesUnordered;
 use nfs_compat::{DiskFs, Fs};
 use serde::Serialize;
 use tokio::signal::unix::{SignalKind, signal};
@@ -72,53 +74,79 @@ pub(crate) fn run(args: &DemoArgs, json: bool) -> Result<Exit, Failure> {
 async fn demo(directory: &Directory, json: bool) -> Result<Exit, Failure> {
     let mut stop = Stop::listen()?;
     if !json {
-        say("Starting one node of site a. More nodes, and site b, come with later versions.");
+        say("Starting three nodes of site a over one mail tree. Site b comes with a later version.");
     }
-    let (layout, mut node) = tokio::select! {
+    let (layout, mut nodes) = tokio::select! {
         started = start(directory) => started?,
         () = stop.wait() => return Ok(Exit::Ok),
     };
     let ended = tokio::select! {
-        failure = stay_up(&layout, &mut node, directory, json) => Err(failure),
+        failure = stay_up(&layout, &mut nodes, directory, json) => Err(failure),
         () = stop.wait() => Ok(Exit::Ok),
     };
     if !json {
         say("\nStopping.");
     }
-    node.stop().await;
+    stop_all(nodes).await;
     ended
 }
 
-/// Waits until the node serves.
+/// Waits until the nodes serve.
 ///
-/// A port that was free may be somebody else's by the time that the node binds it: then others are tried.
-async fn start(directory: &Directory) -> Result<(Layout, Node), Failure> {
+/// A port that was free may be somebody else's by the time that a node binds it: then others are tried.
+async fn start(directory: &Directory) -> Result<(Layout, Vec<Node>), Failure> {
     let mut ports = Ports::liked();
     let mut starts = 0;
     loop {
         starts += 1;
         let mut layout = Layout::write(&directory.path, ports)?;
-        let mut node = Node::start(&mut layout)?;
-        match node.wait_until_ready().await {
-            Err(_) if starts < STARTS_MAX && node.found_a_port_taken() => ports = Ports::any(),
-            other => return other.map(|()| (layout, node)),
+        layout.release_ports();
+        let nodes: Result<Vec<Node>, Failure> = layout.nodes.iter().map(Node::start).collect();
+        let mut nodes = nodes?;
+        let ready = futures::future::try_join_all(nodes.iter_mut().map(Node::wait_until_ready)).await;
+        match ready {
+            Err(_) if starts < STARTS_MAX && nodes.iter().any(Node::found_a_port_taken) => {
+                stop_all(nodes).await;
+                ports = Ports::any();
+            }
+            other => return other.map(|_| (layout, nodes)),
         }
     }
 }
 
+/// One after the other: each hands over what it owns. The last one has nobody to, and no majority to write it back with.
+async fn stop_all(nodes: Vec<Node>) {
+    for node in nodes {
+        node.stop().await;
+    }
+}
+
 /// Returns only when something failed.
-async fn stay_up(layout: &Layout, node: &mut Node, directory: &Directory, json: bool) -> Failure {
-    match show(layout, node, directory, json).await {
+async fn stay_up(layout: &Layout, nodes: &mut [Node], directory: &Directory, json: bool) -> Failure {
+    match show(layout, nodes, directory, json).await {
         Err(failure) => failure,
-        Ok(()) => node.ended().await,
+        Ok(()) => all_but_killed(nodes).await,
+    }
+}
+
+/// Whoever tries the demo may kill nodes: it goes on until no majority is left.
+async fn all_but_killed(nodes: &mut [Node]) -> Failure {
+    let mut ended: FuturesUnordered<_> = nodes.iter_mut().map(Node::ended).collect();
+    let first = ended.next().await;
+    if let Some(first) = first {
+        complain(format_args!("{first}\nThe others take over within seconds. Go on; Ctrl-C stops them."));
+    }
+    match ended.next().await {
+        Some(failure) => failure,
+        None => Failure::new(Exit::Software, "all nodes have ended"),
     }
 }
 
 /// Delivers, reads back, and says where everything is.
-async fn show(layout: &Layout, node: &Node, directory: &Directory, json: bool) -> Result<(), Failure> {
-    let lines = mail::show(&node.addresses, &layout.accounts).await?;
-    let sites = vec![Site { name: "a", nodes: vec![node.addresses.clone()] }];
-    let demo = Demo { sites, accounts: layout.accounts.clone() };
+async fn show(layout: &Layout, nodes: &[Node], directory: &Directory, json: bool) -> Result<(), Failure> {
+    let addresses: Vec<_> = nodes.iter().map(|node| node.addresses.clone()).collect();
+    let lines = mail::show(&addresses, &layout.accounts).await?;
+    let demo = Demo { sites: vec![Site { name: "a", nodes: addresses }], accounts: layout.accounts.clone() };
     let text = serde_json::to_string_pretty(&demo);
     let text = text.map_err(|error| Failure::new(Exit::Software, error.to_string()))?;
     let published = nfs_compat::publish::publish(&DiskFs::new(), &directory.path, DEMO_JSON, text.as_bytes());
@@ -127,12 +155,12 @@ async fn show(layout: &Layout, node: &Node, directory: &Directory, json: bool) -
         say(text);
     } else {
         lines.iter().for_each(say);
-        say(addresses(&demo, directory));
+        say(told(&demo, directory));
     }
     Ok(())
 }
 
-fn addresses(demo: &Demo, directory: &Directory) -> String {
+fn told(demo: &Demo, directory: &Directory) -> String {
     let mut text = String::new();
     for (site, node) in demo.sites.iter().flat_map(|site| site.nodes.iter().map(move |node| (site, node))) {
         let node::Addresses { id, pid, imap, imaps, pop3, lmtp, admin_http, config, .. } = node;

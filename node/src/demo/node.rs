@@ -9,7 +9,7 @@ use serde::Serialize;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::process::{Child, ChildStdin, Command};
 
-use super::layout::Layout;
+use super::layout::NodeLayout;
 use super::mail::connect;
 use crate::cli::exit::{Exit, Failure, complain};
 
@@ -17,8 +17,8 @@ use crate::cli::exit::{Exit, Failure, complain};
 const READY_WITHIN: Duration = Duration::from_secs(60);
 /// Between looks.
 const LOOK_AGAIN: Duration = Duration::from_millis(50);
-/// Longer than a node takes to drain.
-const STOPPED_WITHIN: Duration = Duration::from_secs(40);
+/// Longer than a node takes that has a majority. One that has none waits for it; what counts is on disk.
+const STOPPED_WITHIN: Duration = Duration::from_secs(3);
 /// Lines of its log that are shown when it fails.
 const LOG_LINES: usize = 20;
 
@@ -45,9 +45,8 @@ pub(super) struct Node {
 }
 
 impl Node {
-    pub(super) fn start(layout: &mut Layout) -> Result<Self, Failure> {
+    pub(super) fn start(layout: &NodeLayout) -> Result<Self, Failure> {
         let log = log_file(&layout.log)?;
-        layout.release_ports();
         let mut child = Command::new(std::env::current_exe()?)
             .args(["serve", "--until-stdin-ends", "--config"])
             .arg(&layout.config)
@@ -57,7 +56,7 @@ impl Node {
             .kill_on_drop(true)
             .spawn()?;
         let addresses = Addresses {
-            id: 1,
+            id: layout.id,
             pid: child.id().unwrap_or(0),
             config: layout.config.display().to_string(),
             imap: layout.imap.to_string(),
@@ -77,25 +76,29 @@ impl Node {
                 tokio::time::sleep(LOOK_AGAIN).await;
             }
         };
-        let late = Failure::new(Exit::Software, format!("the node is not ready after {READY_WITHIN:?}"));
+        let late = format!("node a{} is not ready after {READY_WITHIN:?}", self.addresses.id);
+        let late = Failure::new(Exit::Software, late);
         tokio::select! {
             ready = tokio::time::timeout(READY_WITHIN, ready) => ready.map_err(|_| self.with_log(&late)),
-            failure = Self::wait(&mut self.child) => Err(self.with_log(&failure)),
+            how = Self::wait(&mut self.child) => Err(self.with_log(&self.ended_by(&how))),
         }
     }
 
     /// Returns when the node has ended, which it should not.
     pub(super) async fn ended(&mut self) -> Failure {
-        let failure = Self::wait(&mut self.child).await;
-        self.with_log(&failure)
+        let how = Self::wait(&mut self.child).await;
+        self.with_log(&self.ended_by(&how))
     }
 
-    async fn wait(child: &mut Child) -> Failure {
-        let how = match child.wait().await {
+    fn ended_by(&self, how: &str) -> Failure {
+        Failure::new(Exit::Software, format!("node a{} ended: {how}", self.addresses.id))
+    }
+
+    async fn wait(child: &mut Child) -> String {
+        match child.wait().await {
             Ok(status) => status.to_string(),
             Err(error) => error.to_string(),
-        };
-        Failure::new(Exit::Software, format!("the node ended: {how}"))
+        }
     }
 
     /// Whether its log says so. It is the log of this start alone.

@@ -12,7 +12,7 @@ use config::{Config, Member};
 use model::AccountId;
 use roost::bind::{Sockets, prepare_directories};
 use roost::router::{Owner, Owners};
-use roost::serve::Node;
+use roost::serve::{Node, Ownership};
 use roost::users::account_id;
 use rpc::PeerIdentity;
 use rpc::pki::{self, Pair};
@@ -99,7 +99,7 @@ impl OneNode {
         let node = runtime.block_on(async {
             prepare_directories(&config, None).unwrap();
             let sockets = Sockets::bind(&config, None).unwrap();
-            Node::start(config, PathBuf::from("test"), sockets, |_| owners).await.unwrap()
+            Node::start(config, PathBuf::from("test"), sockets, Ownership::Told(owners)).await.unwrap()
         });
         Self { runtime: Some(runtime), node: Some(node), told, _directory: directory }
     }

@@ -10,13 +10,13 @@ use serde_json::Value;
 
 use super::node::{ROOST, WITHIN, eventually, run};
 
-struct Demo {
+pub(super) struct Demo {
     child: Child,
     value: Value,
 }
 
 impl Demo {
-    fn start(words: &[&str]) -> Self {
+    pub(super) fn start(words: &[&str]) -> Self {
         let mut child =
             Command::new(ROOST).args(["demo", "--json"]).args(words).stdout(Stdio::piped()).spawn().unwrap();
         let stdout = BufReader::new(child.stdout.as_mut().unwrap());
@@ -36,12 +36,24 @@ impl Demo {
         &self.value["sites"][0]["nodes"][0]
     }
 
-    fn address(&self, protocol: &str) -> String {
-        self.node()[protocol].as_str().unwrap_or_else(|| panic!("{protocol} in {}", self.value)).to_owned()
+    /// Of site a, from 0.
+    pub(super) fn pid(&self, node: usize) -> u64 {
+        self.value["sites"][0]["nodes"][node]["pid"].as_u64().unwrap()
+    }
+
+    pub(super) fn login(&self, account: usize) -> (&str, &str) {
+        let account = &self.value["accounts"][account];
+        (account["user"].as_str().unwrap(), account["password"].as_str().unwrap())
     }
 
     fn connect(&self, protocol: &str) -> TcpStream {
-        let stream = TcpStream::connect(self.address(protocol)).unwrap();
+        self.connect_to(0, protocol)
+    }
+
+    pub(super) fn connect_to(&self, node: usize, protocol: &str) -> TcpStream {
+        let address = self.value["sites"][0]["nodes"][node][protocol].as_str();
+        let stream =
+            TcpStream::connect(address.unwrap_or_else(|| panic!("{protocol} in {}", self.value))).unwrap();
         stream.set_read_timeout(Some(WITHIN)).unwrap();
         stream
     }
@@ -59,7 +71,7 @@ impl Drop for Demo {
 }
 
 /// Says all lines, and returns everything that came until the other side hung up.
-fn converse(mut stream: TcpStream, lines: &[&str]) -> String {
+pub(super) fn converse(mut stream: TcpStream, lines: &[&str]) -> String {
     let text: String = lines.iter().map(|line| format!("{line}\r\n")).collect();
     stream.write_all(text.as_bytes()).unwrap();
     let mut answer = String::new();
@@ -67,7 +79,7 @@ fn converse(mut stream: TcpStream, lines: &[&str]) -> String {
     answer
 }
 
-fn is_alive(pid: u64) -> bool {
+pub(super) fn is_alive(pid: u64) -> bool {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     !stat.is_empty() && !stat.contains(") Z ")
 }
@@ -82,6 +94,7 @@ fn mail_flows_and_everything_is_gone_afterwards() {
         serde_json::from_str(&std::fs::read_to_string(directory.join("demo.json")).unwrap()).unwrap();
     assert_eq!(file, demo.value);
     assert_eq!(demo.value["sites"].as_array().unwrap().len(), 1);
+    assert_eq!(demo.value["sites"][0]["nodes"].as_array().unwrap().len(), 3);
     for key in ["id", "pid", "config", "imap", "imaps", "pop3", "lmtp", "admin_http", "peer"] {
         assert!(!demo.node()[key].is_null(), "{key}");
     }
@@ -182,7 +195,7 @@ fn people_are_told_where_everything_is() {
     assert_eq!(eventually("the demo ends", || child.try_wait().unwrap()).code(), Some(0));
     let text = lines.join("\n");
     for told in
-        ["later versions", "IMAP   127.0.0.1:", "self-made", "Hello from the demo", "password", "demo.json"]
+        ["later version", "IMAP   127.0.0.1:", "self-made", "Hello from the demo", "password", "demo.json"]
     {
         assert!(text.contains(told), "{told} in\n{text}");
     }

@@ -12,3 +12,4 @@ mod help;
 mod messages;
 mod node;
 mod sessions;
+mod site;

@@ -1,0 +1,118 @@
+//! Owners of accounts as the coordination service of the site knows them.
+//!
+//! Invariants
+//! - A node whose lease is over owns nothing and answers nothing, whatever it was granted (L-LE1).
+//! - Whoever is asked for an account that nobody owns asks to own it: the first one that does is granted it (L-SM1).
+
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use locking::{Bucket, GrantError, Locking};
+use model::AccountId;
+use tokio::runtime::Handle;
+use tokio::sync::watch;
+
+use crate::router::{Owner, Owners};
+
+/// Between two looks at our own lease: the map does not tell that it is over.
+const LEASE_LOOK: Duration = Duration::from_millis(100);
+/// Before a bucket is asked for again that could not be granted.
+const ASK_AGAIN: Duration = Duration::from_millis(250);
+
+pub struct BucketOwners {
+    locking: Locking,
+    runtime: Handle,
+    /// Log index of the last change of the map, the same at every node.
+    version: watch::Sender<u64>,
+    /// Buckets that are being asked for.
+    asked: Arc<Mutex<BTreeSet<Bucket>>>,
+}
+
+impl BucketOwners {
+    pub fn follow(locking: Locking) -> Arc<Self> {
+        let map = locking.map_changes();
+        let version = watch::Sender::new(*map.borrow());
+        let owners = Arc::new(Self { locking, runtime: Handle::current(), version, asked: Arc::default() });
+        tokio::spawn(follow(Arc::downgrade(&owners), map));
+        owners
+    }
+
+    fn tell(&self, map: u64) {
+        self.version.send_modify(|version| *version = map.max(*version));
+    }
+}
+
+fn lock(asked: &Mutex<BTreeSet<Bucket>>) -> MutexGuard<'_, BTreeSet<Bucket>> {
+    asked.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Passes on what the map tells, and when the lease ends or comes back.
+async fn follow(owners: std::sync::Weak<BucketOwners>, mut map: watch::Receiver<u64>) {
+    let mut held = true;
+    loop {
+        match tokio::time::timeout(LEASE_LOOK, map.changed()).await {
+            Ok(Err(_)) => return,
+            Ok(Ok(())) => {
+                let Some(owners) = owners.upgrade() else { return };
+                let index = *map.borrow_and_update();
+                owners.tell(index);
+            }
+            Err(_) => {
+                let Some(owners) = owners.upgrade() else { return };
+                let holds = owners.may_answer();
+                if holds != held {
+                    held = holds;
+                    if !holds {
+                        tracing::warn!(
+                            "this node has lost touch with its site: it serves nobody until it is back"
+                        );
+                    }
+                    owners.tell(0);
+                }
+            }
+        }
+    }
+}
+
+impl Owners for BucketOwners {
+    fn owner(&self, account: AccountId) -> Owner {
+        if !self.may_answer() {
+            return Owner::Nobody;
+        }
+        match self.locking.owner(account.bucket()) {
+            locking::Owner::Here(_) => Owner::Here,
+            locking::Owner::Node(node) => Owner::Node(node.0),
+            locking::Owner::Nobody => Owner::Nobody,
+        }
+    }
+
+    fn version(&self) -> watch::Receiver<u64> {
+        self.version.subscribe()
+    }
+
+    fn wanted(&self, account: AccountId) {
+        let bucket = account.bucket();
+        // Without a lease nothing is granted; that it is back will be told.
+        if !self.may_answer() || !lock(&self.asked).insert(bucket) {
+            return;
+        }
+        let (locking, version, asked) = (self.locking.clone(), self.version.clone(), Arc::clone(&self.asked));
+        self.runtime.spawn(async move {
+            let granted = locking.grant(bucket).await;
+            if let Err(error) = &granted
+                && !matches!(error, GrantError::HeldElsewhere(_))
+            {
+                tracing::debug!(bucket, %error, "a bucket that nobody owns was not granted");
+                tokio::time::sleep(ASK_AGAIN).await;
+            }
+            lock(&asked).remove(&bucket);
+            // Whoever waits looks again: what is granted here counts before the map tells it.
+            version.send_modify(|_| ());
+        });
+    }
+
+    fn may_answer(&self) -> bool {
+        self.locking.may_read()
+    }
+}

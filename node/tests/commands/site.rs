@@ -1,0 +1,74 @@
+//! Three nodes, one mail tree: real processes, any of which takes any connection.
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+use super::demo::{Demo, converse, is_alive};
+use super::node::eventually;
+
+const NODES: [usize; 3] = [0, 1, 2];
+
+/// Delivers at a node; panics unless it is acknowledged.
+fn deliver(demo: &Demo, node: usize, token: &str) {
+    let (user, _) = demo.login(0);
+    let said = converse(
+        demo.connect_to(node, "lmtp"),
+        &[
+            "LHLO x",
+            "MAIL FROM:<>",
+            &format!("RCPT TO:<{user}>"),
+            "DATA",
+            &format!(
+                "Received: from x by y with ESMTP id {token}; now\r\nSubject: {token}\r\n\r\nhello\r\n."
+            ),
+            "QUIT",
+        ],
+    );
+    assert!(said.contains("Saved"), "{token} at node {node}: {said}");
+}
+
+/// UID and subject of everything in INBOX, as a node shows it.
+fn shown(demo: &Demo, node: usize) -> Vec<(u32, String)> {
+    let (user, password) = demo.login(0);
+    let said = converse(
+        demo.connect_to(node, "imap"),
+        &[
+            &format!("a LOGIN {user} {password}"),
+            "b SELECT INBOX",
+            "c UID FETCH 1:* (UID BODY.PEEK[HEADER.FIELDS (SUBJECT)])",
+            "d LOGOUT",
+        ],
+    );
+    assert!(said.contains("c OK "), "{said}");
+    let lines: Vec<&str> = said.lines().collect();
+    let pairs = lines.windows(2).filter_map(|pair| {
+        let uid = pair[0].split_once("(UID ")?.1.split(' ').next()?.parse().ok()?;
+        Some((uid, pair[1].strip_prefix("Subject: ")?.to_owned()))
+    });
+    pairs.collect()
+}
+
+#[test]
+fn every_node_shows_the_same_mail_and_a_killed_owner_costs_none_of_it() {
+    let demo = Demo::start(&[]);
+    for node in NODES {
+        deliver(&demo, node, &format!("before-{node}"));
+    }
+    let before = shown(&demo, 0);
+    assert_eq!(before.iter().filter(|(_, subject)| subject.starts_with("before-")).count(), NODES.len());
+    for node in NODES {
+        assert_eq!(shown(&demo, node), before, "node {node}");
+    }
+    // The first node got the first deliveries, so it owns the accounts.
+    kill(Pid::from_raw(i32::try_from(demo.pid(0)).unwrap()), Signal::SIGKILL).unwrap();
+    eventually("the owner is dead", || (!is_alive(demo.pid(0))).then_some(()));
+    // Edges hold what comes until there is a new owner: nobody is told to come back.
+    for node in [1, 2] {
+        deliver(&demo, node, &format!("after-{node}"));
+    }
+    let after = shown(&demo, 1);
+    assert_eq!(shown(&demo, 2), after);
+    assert_eq!(&after[..before.len()], &before[..], "what was there is there under its UIDs");
+    let new: Vec<&str> = after[before.len()..].iter().map(|(_, subject)| subject.as_str()).collect();
+    assert_eq!(new, ["after-1", "after-2"], "and what came is there once");
+}

@@ -3,7 +3,7 @@
 //! `account` asks from a worker thread and waits; `locking` knows buckets, subkeys and opaque values.
 
 use account::tenure::{Witness, WitnessError, Witnessed};
-use locking::{Locking, Record, Subkey, Value};
+use locking::{Locking, Owner, Record, Subkey, Value};
 use model::{AccountId, Epoch};
 use tokio::runtime::Handle;
 
@@ -27,7 +27,11 @@ impl Keeper {
 
 impl Tenures for Keeper {
     fn epoch(&self, account: AccountId) -> Result<Epoch, String> {
-        self.runtime.block_on(self.locking.grant(account.bucket())).map_err(|error| error.to_string())
+        let granted = self.runtime.block_on(self.locking.grant(account.bucket()));
+        granted.map_err(|error| match self.locking.owner(account.bucket()) {
+            Owner::Node(node) => format!("node {node} owns this account: ask there"),
+            Owner::Here(_) | Owner::Nobody => error.to_string(),
+        })
     }
 
     fn give_back(&self, account: AccountId) {

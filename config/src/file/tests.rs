@@ -31,6 +31,7 @@ fn an_empty_file_is_the_defaults() {
 fn the_samples_load() {
     for (name, text) in [
         ("single-node", include_str!("../../samples/single-node.toml")),
+        ("three-nodes", include_str!("../../samples/three-nodes.toml")),
         ("loopback", include_str!("../../samples/loopback.toml")),
     ] {
         let config = loaded(text);

@@ -41,6 +41,10 @@ impl Demo {
         self.value["sites"][0]["nodes"][node]["pid"].as_u64().unwrap()
     }
 
+    pub(super) fn config(&self, node: usize) -> &str {
+        self.value["sites"][0]["nodes"][node]["config"].as_str().unwrap()
+    }
+
     pub(super) fn login(&self, account: usize) -> (&str, &str) {
         let account = &self.value["accounts"][account];
         (account["user"].as_str().unwrap(), account["password"].as_str().unwrap())

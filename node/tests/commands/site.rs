@@ -4,7 +4,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use super::demo::{Demo, converse, is_alive};
-use super::node::eventually;
+use super::node::{eventually, run};
 
 const NODES: [usize; 3] = [0, 1, 2];
 
@@ -60,6 +60,8 @@ fn every_node_shows_the_same_mail_and_a_killed_owner_costs_none_of_it() {
         assert_eq!(shown(&demo, node), before, "node {node}");
     }
     // The first node got the first deliveries, so it owns the accounts.
+    let refused = run(&["fetch", demo.login(0).0, "uid", "ALL", "--config", demo.config(1)], b"").fails(75);
+    assert!(refused.contains("node 1 owns this account"), "{refused}");
     kill(Pid::from_raw(i32::try_from(demo.pid(0)).unwrap()), Signal::SIGKILL).unwrap();
     eventually("the owner is dead", || (!is_alive(demo.pid(0))).then_some(()));
     // Edges hold what comes until there is a new owner: nobody is told to come back.

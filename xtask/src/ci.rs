@@ -1,6 +1,6 @@
 //! One step after the other, each with its time; the first that fails ends the run.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Instant;
 
@@ -57,7 +57,7 @@ impl Steps<'_> {
     /// All tests, with the release server for those that run it as a black box.
     fn tests(&mut self) -> Result<()> {
         let root = self.root;
-        let server = root.join("target/release/roost");
+        let server = release_directory(root).join("roost");
         let server = server.to_str().context("the path of the workspace is not UTF-8")?.to_owned();
         self.step("tests", || cargo(root, &["test", "--workspace"], &[("ROOST_BIN", &server)]))
     }
@@ -68,6 +68,12 @@ impl Steps<'_> {
             println!("{seconds:8.1} s  {name}");
         }
     }
+}
+
+/// Where cargo puts what it builds with `--release`.
+fn release_directory(root: &Path) -> PathBuf {
+    let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| PathBuf::from("target"), PathBuf::from);
+    root.join(target).join("release")
 }
 
 fn cargo(root: &Path, arguments: &[&str], environment: &[(&str, &str)]) -> Result<()> {

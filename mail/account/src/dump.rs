@@ -1,5 +1,6 @@
 //! The whole account as plain values, for `roost dump` and for comparing stores: as clients would see it.
 
+use model::UidValidity;
 use model::utf7::encode_utf7;
 use serde::Serialize;
 use sha2::{Digest, Sha256};
@@ -59,13 +60,18 @@ pub struct DumpedMessage {
     pub pop3_uidl_stored: Option<String>,
 }
 
-/// Everything that the snapshot shows, bytes hashed.
-pub fn dump(snapshot: &Snapshot, reader: &Reader) -> Dump {
+/// Everything that the snapshot shows, bytes hashed. `uidl` says what POP3 calls a message.
+pub fn dump(
+    snapshot: &Snapshot,
+    reader: &Reader,
+    uidl: impl Fn(UidValidity, &MessageView) -> String,
+) -> Dump {
     let inbox = snapshot.by_name(&model::MailboxName::inbox()).and_then(|inbox| inbox.view.as_ref());
     Dump {
         subscriptions: snapshot.subscriptions.iter().map(|name| name.as_str().to_owned()).collect(),
-        pop3_uidl_inbox: inbox
-            .map_or_else(Vec::new, |view| view.iter().map(|message| view.pop3_uidl(message)).collect()),
+        pop3_uidl_inbox: inbox.map_or_else(Vec::new, |view| {
+            view.iter().map(|message| uidl(view.uid_validity, message)).collect()
+        }),
         mailboxes: snapshot
             .mailboxes
             .iter()

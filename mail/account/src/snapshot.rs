@@ -132,13 +132,6 @@ impl MailboxView {
         self.messages.count == 0
     }
 
-    /// What POP3 calls the message (RFC 1939 §7): what clients have seen for it before it came to us, else its UID and
-    /// UIDVALIDITY as Dovecot writes them.
-    pub fn pop3_uidl(&self, message: &MessageView) -> String {
-        let made = || format!("{:08x}{:08x}", message.uid.get(), self.uid_validity.get());
-        message.uidl.as_ref().map_or_else(made, |uidl| uidl.to_string())
-    }
-
     /// The message at this rank, counted from 0 (sequence number less one).
     pub fn get(&self, rank: u32) -> Option<&MessageView> {
         let chunk = self.messages.ranks.partition_point(|first| *first <= rank).checked_sub(1)?;

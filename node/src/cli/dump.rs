@@ -1,8 +1,10 @@
 //! `roost dump`
 
+use account::MessageView;
 use account::dump::dump;
 use clap::Args;
 use serde_json::json;
+use session::pop3::UidlFormat;
 
 use super::choose::{Place, Whom, choose, open};
 use super::exit::{Exit, Failure};
@@ -29,7 +31,9 @@ pub(crate) async fn run(context: &Context, args: &DumpArgs) -> Result<Exit, Fail
         let dumped = match open(context, record, many).await {
             Ok(one) => {
                 let (snapshot, reader) = (one.snapshot()?, one.reader()?);
-                let task = move || serde_json::to_string_pretty(&dump(&snapshot, &reader));
+                let format = UidlFormat::read(&context.running.config.quirks.pop3_uidl_format);
+                let uidl = move |validity, message: &MessageView| format.uidl(validity, message);
+                let task = move || serde_json::to_string_pretty(&dump(&snapshot, &reader, uidl));
                 let text = tokio::task::spawn_blocking(task).await?;
                 text.map_err(|error| Failure::new(Exit::Software, error.to_string()))
             }

@@ -3,8 +3,11 @@
 //! Prints `field: value`, one a line; what has lines of its own begins on the line after `field:`. A form feed on a line
 //! of its own stands between messages. Messages go out in pieces, however long they are.
 
+use std::sync::Arc;
+
 use clap::{Args, ValueEnum};
 use serde_json::json;
+use session::pop3::UidlFormat;
 
 use super::choose::{One, Place, Whom, choose, open};
 use super::exit::{Exit, Failure};
@@ -50,7 +53,8 @@ pub(crate) async fn run(context: &Context, args: &FetchArgs) -> Result<Exit, Fai
     }
     let typed = Typed::parse(query, time::unix_s())?;
     let layout = if context.json { Layout::Json } else { args.format };
-    let mut printer = Printer { out: context.out.blocking(), layout, fields: wanted, printed: 0 };
+    let uidl = Arc::new(UidlFormat::read(&context.running.config.quirks.pop3_uidl_format));
+    let mut printer = Printer { out: context.out.blocking(), layout, fields: wanted, uidl, printed: 0 };
     let mut exit = Exit::Ok;
     let many = chosen.many;
     for record in chosen.users {
@@ -86,6 +90,7 @@ pub(crate) async fn run(context: &Context, args: &FetchArgs) -> Result<Exit, Fai
 /// One user's messages. What cannot be read is told and passed over.
 fn fetch(one: &One, typed: &Typed, printer: &mut Printer) -> Result<Exit, Failure> {
     let (snapshot, reader) = (one.snapshot()?, one.reader()?);
+    let uidl = Arc::clone(&printer.uidl);
     let mut exit = Exit::Ok;
     for Found { name, view, messages } in search(&snapshot, &reader, typed)? {
         for message in &messages {
@@ -95,6 +100,7 @@ fn fetch(one: &One, typed: &Typed, printer: &mut Printer) -> Result<Exit, Failur
                 view: &view,
                 message,
                 reader: &reader,
+                uidl: &uidl,
                 described: None,
                 body: None,
             };
@@ -116,6 +122,8 @@ struct Printer {
     out: Blocking,
     layout: Layout,
     fields: Vec<(String, Field)>,
+    /// How POP3 calls messages here.
+    uidl: Arc<UidlFormat>,
     printed: u64,
 }
 

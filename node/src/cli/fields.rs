@@ -8,6 +8,7 @@ use bytes::BytesMut;
 use codec::imap::FetchWriter;
 use message::section::{self, Kind};
 use model::MailboxName;
+use session::pop3::UidlFormat;
 use store::body::Body;
 
 use super::exit::Failure;
@@ -161,6 +162,7 @@ pub(crate) struct Source<'a> {
     pub(crate) view: &'a MailboxView,
     pub(crate) message: &'a MessageView,
     pub(crate) reader: &'a Reader,
+    pub(crate) uidl: &'a UidlFormat,
     pub(crate) described: Option<Arc<Described>>,
     pub(crate) body: Option<Body>,
 }
@@ -182,7 +184,7 @@ impl Source<'_> {
             Field::Date(Moment::Sent, written) => self.sent(*written)?,
             Field::Date(Moment::Received, written) => date(message.internal_date, *written),
             Field::Date(Moment::Saved, written) => date(message.save_date, *written),
-            Field::Uidl => Value::Text(self.view.pop3_uidl(message)),
+            Field::Uidl => Value::Text(self.uidl.uidl(self.view.uid_validity, message)),
             Field::StorageId => Value::Text(message.base.to_string()),
             Field::Text => Value::Octets { offset: 0, length: message.wire_size },
             Field::Headers => self.section(&[], Kind::Header)?,

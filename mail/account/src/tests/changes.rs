@@ -408,7 +408,11 @@ fn the_account_can_be_dumped_and_verified() {
     let (mut world, mut owner) = with_messages(&["one", "two"]);
     let request = store(&owner, &[2], FlagEdit::Add, &["\\Seen", "work"]);
     world.done(&mut owner, request);
-    let dump = serde_json::to_value(crate::dump::dump(&owner.snapshot(), &owner.reader())).unwrap();
+    let dump = serde_json::to_value(crate::dump::dump(&owner.snapshot(), &owner.reader(), |_, message| {
+        message.uid.get().to_string()
+    }))
+    .unwrap();
+    assert_eq!(dump["pop3_uidl_inbox"], serde_json::json!(["1", "2"]));
     let inbox = &dump["mailboxes"][0];
     assert_eq!(inbox["name"], "INBOX");
     assert_eq!(inbox["msgs"][1]["flags"][0], "\\Seen");

@@ -237,8 +237,8 @@ fn a_dovecot_store_keeps_its_numbers_flags_keywords_uidls_and_subscriptions() {
     assert_eq!(seen.mailboxes["Sent"].uid_validity, 1_234_567_899);
     let snapshot = owner.snapshot();
     let view = snapshot.by_name(&name("INBOX")).unwrap().view.as_ref().unwrap();
-    assert_eq!(view.pop3_uidl(view.by_uid(uid(3)).unwrap()), "0abc");
-    assert_eq!(view.pop3_uidl(view.by_uid(uid(7)).unwrap()), "00000007499602d2");
+    assert_eq!(view.by_uid(uid(3)).unwrap().uidl.as_deref(), Some("0abc"));
+    assert_eq!(view.by_uid(uid(7)).unwrap().uidl, None);
     // Two copies of one message are two entries of it.
     let sent = snapshot.by_name(&name("Sent")).unwrap().view.as_ref().unwrap();
     let (here, there) = (view.by_uid(uid(3)).unwrap(), sent.by_uid(uid(1)).unwrap());

@@ -26,7 +26,7 @@ use crate::{
 };
 use maildrop::Maildrop;
 use transfer::{Listing, Sending};
-use uidl::UidlFormat;
+pub use uidl::UidlFormat;
 
 /// A command is begun only while so much output can still be made; long answers ask for room as they go.
 const COMMAND_ROOM: usize = 8 * 1024;

@@ -39,13 +39,14 @@ impl Number {
     }
 }
 
+/// How POP3 calls messages.
 #[derive(Debug)]
-pub(super) struct UidlFormat(Vec<Part>);
+pub struct UidlFormat(Vec<Part>);
 
 impl UidlFormat {
     /// Reads a format. One that cannot tell messages apart, or is none, is as good as none: the default is taken, the
     /// configuration has been complained about by then.
-    pub(super) fn read(format: &str) -> Self {
+    pub fn read(format: &str) -> Self {
         let names = |part: &Part| matches!(part, Part::Uid(_) | Part::Base | Part::Entry);
         match parse(format) {
             Some(parts) if parts.iter().any(names) => Self(parts),
@@ -53,7 +54,8 @@ impl UidlFormat {
         }
     }
 
-    pub(super) fn uidl(&self, validity: UidValidity, message: &MessageView) -> String {
+    /// What POP3 calls the message: what clients have seen for it before it came to us, else what the format makes.
+    pub fn uidl(&self, validity: UidValidity, message: &MessageView) -> String {
         if let Some(stored) = message.uidl.as_deref().filter(|stored| is_uidl(stored)) {
             return stored.to_owned();
         }

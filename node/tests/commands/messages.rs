@@ -6,6 +6,21 @@ const LETTER: &str = "From: Grace <grace@example.org>\r\nSubject: =?utf-8?q?Gr=C
                       Date: Tue, 24 Nov 2026 04:40:00 +0100\r\n\r\nfirst line\r\nsecond line";
 
 #[test]
+fn pop3_fetch_and_dump_call_a_message_by_the_same_name() {
+    let node = Node::start();
+    let uid = node.save(ADA, "INBOX", LETTER);
+    let mut pop3 = node.talk("pop3");
+    pop3.hear("+OK");
+    pop3.ask(&format!("USER {ADA}"), "+OK");
+    pop3.ask("PASS secret", "+OK");
+    pop3.ask("UIDL 1", "+OK 1 ");
+    let name = pop3.hear("\r\n").trim_end().to_owned();
+    assert!(name.ends_with(&format!(".{uid}")), "as quirks.pop3_uidl_format says: {name}");
+    assert_eq!(node.roost(&["fetch", ADA, "pop3.uidl", "all"]).ok(), format!("pop3.uidl: {name}\n"));
+    assert_eq!(node.roost(&["dump", ADA]).json()["pop3_uidl_inbox"], serde_json::json!([name]));
+}
+
+#[test]
 fn fields_are_printed_as_doveadm_prints_them() {
     let node = Node::start();
     node.save(ADA, "INBOX", LETTER);

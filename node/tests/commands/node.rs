@@ -126,7 +126,8 @@ impl Node {
         let run_as = if nix::unistd::geteuid().is_root() { "run_as = \"nobody\"\n" } else { "" };
         format!(
             "[node]\nid = 1\nname = \"a1\"\nstate_dir = \"state\"\nadmin_socket = \"run/admin\"\n{run_as}[mail]\n\
-             root = \"mail\"\n[listen]\nimap = [\"unix:run/imap\"]\nlmtp = [\"unix:run/lmtp\"]\n[auth]\n\
+             root = \"mail\"\n[listen]\nimap = [\"unix:run/imap\"]\nlmtp = [\"unix:run/lmtp\"]\npop3 = [\"unix:run/pop3\"]\n\
+             [quirks]\npop3_uidl_format = \"%v.%u\"\n[auth]\n\
              [[auth.passdb]]\ndriver = \"passwd-file\"\npath = \"users\"\n[log]\nlevel = \"{level}\"\n"
         )
     }

@@ -142,9 +142,9 @@ impl Asking {
         }
     }
 
-    /// L-LE1, before anything of an account is shown.
+    /// L-LE1, before anything is shown to a client.
     pub fn may_answer(&self) -> bool {
-        self.services.router.may_answer()
+        self.joined.as_ref().is_none_or(|joined| joined.account.may_be_shown())
     }
 
     pub fn is_tls(&self) -> bool {

@@ -54,6 +54,8 @@ pub struct Conversation {
     pub metrics: Arc<Metrics>,
     /// What `roost who` was last told.
     pub told: Doing,
+    /// Whether the session was told that its account is elsewhere.
+    pub moved: bool,
 }
 
 /// What happened first.
@@ -121,7 +123,11 @@ impl Conversation {
                 Event::End => match self.place.ending() {
                     End::None => {}
                     End::Kicked(why) => self.session.handle(time::now(), Input::Kicked(why)),
-                    End::Moved => self.session.handle(time::now(), Input::Kicked(carried::MOVED)),
+                    End::Moved => {
+                        // All that the session knew was said or held back before: what comes now is good-bye.
+                        self.moved = true;
+                        self.session.handle(time::now(), Input::Kicked(carried::MOVED));
+                    }
                 },
             }
         }
@@ -171,8 +177,10 @@ impl Conversation {
         loop {
             match self.session.poll() {
                 Some(Output::Send(bytes)) => {
-                    if self.asking.joined.is_some() && !self.asking.may_answer() {
-                        return Round::Broken(io::Error::other("this node's lease is over"));
+                    if !self.moved && !self.asking.may_answer() {
+                        return Round::Broken(io::Error::other(
+                            "this node does not own the account any more",
+                        ));
                     }
                     pending.push(bytes);
                     if pending.iter().map(Bytes::len).sum::<usize>() < WRITE_BYTES {

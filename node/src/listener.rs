@@ -173,6 +173,7 @@ async fn converse(mut stream: Stream, remote: IpAddr, protocol: &Protocol, front
         protocol: protocol.name,
         metrics: Arc::clone(&front.metrics),
         told: Doing::default(),
+        moved: false,
     };
     async {
         let closing = conversation.run().await;

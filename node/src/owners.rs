@@ -38,6 +38,10 @@ impl BucketOwners {
         owners
     }
 
+    fn has_lease(&self) -> bool {
+        self.locking.may_read()
+    }
+
     fn tell(&self, map: u64) {
         self.version.send_modify(|version| *version = map.max(*version));
     }
@@ -60,7 +64,7 @@ async fn follow(owners: std::sync::Weak<BucketOwners>, mut map: watch::Receiver<
             }
             Err(_) => {
                 let Some(owners) = owners.upgrade() else { return };
-                let holds = owners.may_answer();
+                let holds = owners.has_lease();
                 if holds != held {
                     held = holds;
                     if !holds {
@@ -77,7 +81,7 @@ async fn follow(owners: std::sync::Weak<BucketOwners>, mut map: watch::Receiver<
 
 impl Owners for BucketOwners {
     fn owner(&self, account: AccountId) -> Owner {
-        if !self.may_answer() {
+        if !self.has_lease() {
             return Owner::Nobody;
         }
         match self.locking.owner(account.bucket()) {
@@ -94,7 +98,7 @@ impl Owners for BucketOwners {
     fn wanted(&self, account: AccountId) {
         let bucket = account.bucket();
         // Without a lease nothing is granted; that it is back will be told.
-        if !self.may_answer() || !lock(&self.asked).insert(bucket) {
+        if !self.has_lease() || !lock(&self.asked).insert(bucket) {
             return;
         }
         let (locking, version, asked) = (self.locking.clone(), self.version.clone(), Arc::clone(&self.asked));
@@ -110,9 +114,5 @@ impl Owners for BucketOwners {
             // Whoever waits looks again: what is granted here counts before the map tells it.
             version.send_modify(|_| ());
         });
-    }
-
-    fn may_answer(&self) -> bool {
-        self.locking.may_read()
     }
 }

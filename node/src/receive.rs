@@ -162,6 +162,7 @@ impl Receiving {
             protocol,
             metrics: Arc::clone(&front.metrics),
             told: Doing::default(),
+            moved: false,
         };
         let by = ByDirection { protocol, direction: "from" };
         front.metrics.forwarded_sessions.get_or_create(&by).inc();

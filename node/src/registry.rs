@@ -470,6 +470,13 @@ impl Account {
         self.sessions() == 0 && since_us >= IDLE_US
     }
 
+    /// L-LE1, L-LE2: whether what sessions know of the account may be shown. Where others could own it, only while we
+    /// do, under the epoch that it was opened with, and our lease holds.
+    pub fn may_be_shown(&self) -> bool {
+        self.shared.volume == Volume::Private
+            || (self.epoch.load(Ordering::Relaxed) != 0 && !self.epoch_is_over())
+    }
+
     /// Whether the owner was opened under an epoch that is ours no longer.
     fn epoch_is_over(&self) -> bool {
         let epoch = self.epoch.load(Ordering::Relaxed);

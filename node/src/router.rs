@@ -54,11 +54,6 @@ pub trait Owners: Send + Sync + 'static {
 
     /// An account that nobody owns is wanted here. Who is to own it may depend on that; nothing need come of it.
     fn wanted(&self, account: AccountId);
-
-    /// L-LE1: whether this node may show what it knows of the accounts that it owns. Without leases, always.
-    fn may_answer(&self) -> bool {
-        true
-    }
 }
 
 /// A site of one node.
@@ -132,11 +127,6 @@ impl Router {
 
     pub fn version(&self) -> watch::Receiver<u64> {
         self.owners.version()
-    }
-
-    /// Whether anything of an account may be shown to a client now.
-    pub fn may_answer(&self) -> bool {
-        self.owners.may_answer()
     }
 
     pub fn channel(&self, node: u8) -> Option<Channel> {

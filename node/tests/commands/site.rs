@@ -1,5 +1,7 @@
 //! Three nodes, one mail tree: real processes, any of which takes any connection.
 
+use std::io::{Read as _, Write as _};
+
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
@@ -73,4 +75,43 @@ fn every_node_shows_the_same_mail_and_a_killed_owner_costs_none_of_it() {
     assert_eq!(&after[..before.len()], &before[..], "what was there is there under its UIDs");
     let new: Vec<&str> = after[before.len()..].iter().map(|(_, subject)| subject.as_str()).collect();
     assert_eq!(new, ["after-1", "after-2"], "and what came is there once");
+}
+
+/// Reads until this has come, or the other side hung up.
+fn hear(stream: &mut std::net::TcpStream, wanted: &str) -> String {
+    let (mut heard, mut bytes) = (String::new(), [0; 4096]);
+    while !heard.contains(wanted) {
+        match stream.read(&mut bytes) {
+            Ok(0) | Err(_) => break,
+            Ok(count) => heard.push_str(&String::from_utf8_lossy(&bytes[..count])),
+        }
+    }
+    heard
+}
+
+#[test]
+fn an_owner_that_stood_still_shows_nothing_old_when_it_goes_on() {
+    let demo = Demo::start(&[]);
+    deliver(&demo, 0, "before");
+    let (user, password) = demo.login(0);
+    let mut session = demo.connect_to(0, "imap");
+    session.write_all(format!("a LOGIN {user} {password}\r\nb SELECT INBOX\r\n").as_bytes()).unwrap();
+    assert!(hear(&mut session, "b OK ").contains("b OK "));
+    let owner = Pid::from_raw(i32::try_from(demo.pid(0)).unwrap());
+    kill(owner, Signal::SIGSTOP).unwrap();
+    // Waits until another node has taken over.
+    deliver(&demo, 1, "meanwhile");
+    // It lies in the owner's socket when the owner wakes: the first thing that it reads.
+    let count = shown(&demo, 2).len();
+    session.write_all(b"c FETCH 1:* UID\r\nd NOOP\r\n").unwrap();
+    kill(owner, Signal::SIGCONT).unwrap();
+    let heard = hear(&mut session, "d OK ");
+    let answered = heard.matches(" FETCH (UID ").count();
+    assert!(!heard.contains("c OK ") || answered == count, "{answered} of {count} messages:\n{heard}");
+    // And it serves again, through whoever owns the account now.
+    deliver(&demo, 0, "after");
+    let views: Vec<_> = NODES.iter().map(|node| shown(&demo, *node)).collect();
+    assert!(views.iter().all(|view| *view == views[0]), "{views:?}");
+    let subjects: Vec<&str> = views[0].iter().map(|(_, subject)| subject.as_str()).collect();
+    assert!(subjects.ends_with(&["before", "meanwhile", "after"]), "{subjects:?}");
 }

@@ -264,6 +264,13 @@ impl MailboxView {
         view
     }
 
+    /// An earlier state of this mailbox that somebody knows: these messages, ascending by UID, up to this mod-sequence.
+    pub fn as_known(&self, uid_next: Uid, highest_modseq: ModSeq, messages: Vec<MessageView>) -> Self {
+        let known = Self::from_messages(self.id, self.uid_validity, messages);
+        let (recent, vanished) = (Arc::clone(&self.recent), self.vanished.clone());
+        Self { uid_next, highest_modseq, recent, vanished, ..known }
+    }
+
     /// The same view with these expunges behind it, ascending by modseq; what was at or before `forgotten_to` is not
     /// known one by one.
     pub fn with_vanished(mut self, forgotten_to: ModSeq, known: Vec<(ModSeq, Uid)>) -> Self {

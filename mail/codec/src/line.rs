@@ -66,6 +66,11 @@ impl LineReader {
         Some(if line.len() > self.line_bytes_max { Line::TooLong } else { Line::Complete(line) })
     }
 
+    /// Whether the rest of a line that was too long is still to come.
+    pub fn is_discarding(&self) -> bool {
+        self.discarding
+    }
+
     /// Octets fed and not yet returned.
     pub fn buffered(&self) -> usize {
         self.buffer.len()

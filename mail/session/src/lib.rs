@@ -23,8 +23,12 @@ use codec::imap::Tag;
 use model::MailboxId;
 use store::spool::Spooled;
 
+use blob::Blob;
+
+pub mod blob;
 pub mod imap;
 pub mod lmtp;
+mod picture;
 pub mod pop3;
 pub mod refused;
 
@@ -43,6 +47,9 @@ pub trait Session: Send {
     fn wants_input(&self) -> bool;
     /// What the session is doing, for `roost who`.
     fn doing(&self) -> Doing;
+    /// The whole session, for another node to go on with (L-CN3); `None` while it is not at a command boundary, and where
+    /// a session cannot be carried. All that it has said must have been sent before.
+    fn export(&self, now: Instant) -> Option<Blob>;
     /// The next command that has been answered, oldest first, for the metrics.
     fn take_finished(&mut self) -> Option<Finished>;
 }
@@ -116,6 +123,10 @@ pub enum Input<'a> {
     Expired,
     /// The node is about to stop: say goodbye at the next command boundary.
     Stopping,
+    /// The account is about to be another node's: end the command that runs, and begin no other.
+    Leaving,
+    /// It stays here after all.
+    Staying,
     /// The operator, or another session, ended this one: say goodbye now.
     Kicked(&'static str),
 }

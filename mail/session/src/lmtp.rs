@@ -19,6 +19,7 @@ use store::spool::Spooled;
 
 use deliver::Delivering;
 
+use crate::blob::Blob;
 use crate::{
     Answer, Closing, Connection, Doing, Finished, Input, OUTPUT_HIGH, Output, Question, RecipientId,
     RecipientRefused, Session, SpoolFailed, Tally, Ticket,
@@ -590,6 +591,8 @@ impl Session for Lmtp {
                 }
             }
             Input::Stopping => self.stopping = true,
+            // A transaction asks for each recipient's owner by itself.
+            Input::Leaving | Input::Staying => {}
             Input::Kicked(why) => {
                 self.abandon();
                 self.goodbye("Ended by the operator", Closing::Kicked(why));
@@ -637,6 +640,11 @@ impl Session for Lmtp {
             | Mode::Refusing(..)
             | Mode::StartingTls => false,
         }
+    }
+
+    /// An MTA that is told to come back does.
+    fn export(&self, _now: Instant) -> Option<Blob> {
+        None
     }
 
     fn take_finished(&mut self) -> Option<Finished> {

@@ -189,6 +189,16 @@ impl Framer {
         !matches!(self.state, State::Line) || !self.buffered.is_empty() || !self.command.is_empty()
     }
 
+    /// Whether a command begins with the next byte that is not yet given. Half of its first line may be buffered.
+    pub fn is_between_commands(&self) -> bool {
+        matches!(self.state, State::Line) && self.command.is_empty()
+    }
+
+    /// Whether the line that was expected has not come.
+    pub fn expects_line(&self) -> bool {
+        matches!(self.state, State::Expected)
+    }
+
     /// The next line is one of AUTHENTICATE's responses, or DONE. Call it before the next `next_frame`.
     pub fn expect_line(&mut self) {
         debug_assert!(matches!(self.state, State::Line), "a line is expected between commands only");

@@ -9,7 +9,7 @@ use super::{Begun, Closing, Imap, KEEPALIVE, What, bad, ok};
 
 /// An IDLE that waits for DONE.
 pub(super) struct Idle {
-    keepalive_at: Instant,
+    pub(super) keepalive_at: Instant,
 }
 
 impl Imap {
@@ -33,6 +33,10 @@ impl Imap {
     }
 
     pub(super) fn idle_line(&mut self, tag: Tag, name: &'static str, idle: Idle) -> bool {
+        if self.is_held_back() && !self.stopping {
+            self.keep(tag, name, What::Idle(idle));
+            return false;
+        }
         let frame = self.framer.next_frame();
         match frame {
             None if self.stopping => self.say_stopping(),

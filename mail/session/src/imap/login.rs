@@ -295,7 +295,7 @@ fn privacy_required() -> Ending {
 }
 
 /// What a client may send after login: the preset, with what the operator set.
-fn limits(options: &super::Options) -> Limits {
+pub(super) fn limits(options: &super::Options) -> Limits {
     let preset = Limits::AFTER_LOGIN;
     let (line_bytes_max, literal_bytes_max) = (options.line_bytes_max, options.literal_bytes_max);
     Limits {

@@ -16,6 +16,7 @@ pub mod boundary;
 mod copy;
 pub mod criteria;
 mod dispatch;
+mod export;
 mod fetch;
 mod fetch_line;
 mod idle;
@@ -38,6 +39,7 @@ use codec::imap::framer::Limits;
 use codec::imap::{Code, Command, Encoder, Frame, Framer, NameEncoding, Status, Tag, WireMailbox};
 use model::MailboxName;
 
+use crate::blob::Blob;
 use crate::{
     Answer, Closing, Connection, Doing, Finished, Input, LoggedIn, Output, Question, Session, Tally, Ticket,
     Timeouts, refused,
@@ -97,6 +99,8 @@ pub struct Imap {
     commands_before_login: u32,
     hung_up: bool,
     stopping: bool,
+    /// Another node is to go on with this session: no command is begun.
+    leaving: bool,
     ended: bool,
 }
 
@@ -250,6 +254,7 @@ impl Imap {
             commands_before_login: 0,
             hung_up: false,
             stopping: false,
+            leaving: false,
             ended: false,
         }
     }
@@ -325,10 +330,18 @@ impl Imap {
         self.running = Some(Box::new(Running { tag, name, what }));
     }
 
+    /// Whether commands are left to another node. A client that is gone needs none.
+    fn is_held_back(&self) -> bool {
+        self.leaving && !self.hung_up
+    }
+
     /// Between two commands.
     fn next_command(&mut self) -> bool {
         if self.stopping {
             self.say_stopping();
+            return false;
+        }
+        if self.is_held_back() && self.framer.is_between_commands() {
             return false;
         }
         if self.mailbox_is_lost() {
@@ -563,6 +576,8 @@ impl Session for Imap {
             Input::Changed(snapshot) => self.changed(snapshot),
             Input::Expired => self.expired(),
             Input::Stopping => self.stopping = true,
+            Input::Leaving => self.leaving = true,
+            Input::Staying => self.leaving = false,
             Input::Kicked(reason) => self.kicked(reason),
         }
         self.pump();
@@ -587,7 +602,12 @@ impl Session for Imap {
             .running
             .as_ref()
             .is_some_and(|running| matches!(running.what, What::Handshake | What::HandOver));
+        let not_ours = not_ours || self.leaving && self.is_at_boundary();
         !self.ended && !self.hung_up && !not_ours && self.framer.buffered_len() < INPUT_HIGH
+    }
+
+    fn export(&self, now: Instant) -> Option<Blob> {
+        self.packed(now)
     }
 
     fn take_finished(&mut self) -> Option<Finished> {

@@ -113,6 +113,12 @@ impl Out {
         self.under_way = 0;
     }
 
+    /// Whether all was handed out that there is to say and to ask.
+    pub(super) fn is_said(&self) -> bool {
+        let empty = |piece: &Piece| matches!(piece, Piece::Text(text) if text.is_empty());
+        self.asks.is_empty() && self.pieces.iter().all(empty)
+    }
+
     pub(super) fn is_blocked(&self) -> bool {
         self.under_way > 0 || !self.pieces.is_empty()
     }

@@ -45,6 +45,18 @@ impl Selected {
         selected
     }
 
+    /// A mailbox of which the client was told at another node.
+    pub(super) fn known(
+        name: MailboxName,
+        held: Arc<MailboxView>,
+        read_only: bool,
+        recent: Recent,
+        told: BTreeMap<Uid, ModSeq>,
+        keywords: BTreeSet<Keyword>,
+    ) -> Self {
+        Self { name, held, read_only, recent, told, keywords }
+    }
+
     /// The mailbox as it is in `snapshot`, and its name there; `None` when it was deleted or numbered anew.
     pub(super) fn find<'a>(&self, snapshot: &'a Snapshot) -> Option<(&'a MailboxName, &'a Arc<MailboxView>)> {
         let (name, entry) = match snapshot.mailboxes.get_key_value(&self.name) {
@@ -90,6 +102,11 @@ impl Selected {
         self.told.get(&uid) == Some(&modseq)
     }
 
+    /// Messages whose flags the client was told as of a mod-sequence after this one.
+    pub(super) fn told_since(&self, modseq: ModSeq) -> impl Iterator<Item = (Uid, ModSeq)> + '_ {
+        self.told.iter().filter(move |(_, told)| **told > modseq).map(|(uid, told)| (*uid, *told))
+    }
+
     /// From now on the client knows `view`.
     pub(super) fn hold(&mut self, view: Arc<MailboxView>) {
         self.held = view;
@@ -120,6 +137,11 @@ impl Recent {
         if self.0.len() > RECENT_RUNS_MAX {
             self.0.remove(0);
         }
+    }
+
+    /// Runs as another node knew them; `None` if there are more than there can be.
+    pub(super) fn from_runs(runs: Vec<(u32, u32)>) -> Option<Self> {
+        (runs.len() <= RECENT_RUNS_MAX).then_some(Self(runs))
     }
 
     pub(super) fn contains(&self, uid: Uid) -> bool {

@@ -69,6 +69,18 @@ impl Maildrop {
         Ok(())
     }
 
+    /// Numbers of the messages that are deleted, as runs.
+    pub(super) fn deleted_runs(&self) -> Vec<(u32, u32)> {
+        let mut runs: Vec<(u32, u32)> = Vec::new();
+        for number in (1..=self.len()).filter(|number| self.is_deleted(number - 1)) {
+            match runs.last_mut() {
+                Some((_, last)) if *last + 1 == number => *last = number,
+                Some(_) | None => runs.push((number, number)),
+            }
+        }
+        runs
+    }
+
     pub(super) fn reset(&mut self) {
         self.deleted = Vec::new();
         self.count_deleted = 0;

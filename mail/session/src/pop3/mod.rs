@@ -7,19 +7,22 @@
 //!   fate is unknown the session hangs up: `+OK` and `-ERR` would both be untrue (L-CM2).
 //! - A message that cannot be sent to its end is never ended with the final dot: the connection is closed instead.
 
+mod export;
 mod login;
 mod maildrop;
 mod transfer;
 mod uidl;
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use account::door;
+use account::{Snapshot, door};
 use bytes::BytesMut;
 use codec::line::{Line, LineReader};
 use codec::pop3::{COMMAND_BYTES_MAX, Code, Command, Status};
 
+use crate::blob::Blob;
 use crate::{
     Answer, Closing, Connection, Doing, Finished, Input, LoggedIn, OUTPUT_HIGH, Output, Proven, Question,
     Session, Tally, Ticket, refused,
@@ -74,6 +77,10 @@ pub struct Pop3 {
     heard: Instant,
     hung_up: bool,
     stopping: bool,
+    /// Another node is to go on with this session: no command is begun.
+    leaving: bool,
+    /// The account as it was last seen while leaving.
+    latest: Option<Arc<Snapshot>>,
     closed: bool,
 }
 
@@ -136,6 +143,8 @@ impl Pop3 {
             heard: now,
             hung_up: false,
             stopping: false,
+            leaving: false,
+            latest: None,
             closed: false,
         }
     }
@@ -231,6 +240,9 @@ impl Pop3 {
     fn next_line(&mut self) -> bool {
         if self.stopping {
             self.goodbye("Server is stopping, try again", Closing::Stopping);
+            return false;
+        }
+        if self.leaving && !self.hung_up && self.user.is_some() {
             return false;
         }
         if !self.has_room(COMMAND_ROOM) {
@@ -406,7 +418,7 @@ impl Session for Pop3 {
             Input::TlsStarted => self.tls_started(),
             Input::Answered(ticket, answer) => self.answered(ticket, answer),
             // Message numbers do not change within a session (RFC 1939 §3).
-            Input::Changed(_) => {}
+            Input::Changed(snapshot) => self.latest = self.leaving.then_some(snapshot),
             Input::Expired => {
                 // "the server should close the TCP connection without removing any messages or sending any response
                 // to the client" (RFC 1939 §3).
@@ -415,6 +427,8 @@ impl Session for Pop3 {
                 }
             }
             Input::Stopping => self.stopping = true,
+            Input::Leaving => self.leaving = true,
+            Input::Staying => (self.leaving, self.latest) = (false, None),
             Input::Kicked(why) => self.goodbye("This session was ended", Closing::Kicked(why)),
         }
         self.advance();
@@ -451,7 +465,12 @@ impl Session for Pop3 {
     fn wants_input(&self) -> bool {
         // What comes now is not for us: it is for TLS, or for another node.
         let not_ours = matches!(self.state, State::StartingTls | State::HandingOver(_));
+        let not_ours = not_ours || self.leaving && self.is_at_boundary();
         !self.closed && !self.hung_up && !not_ours && self.lines.buffered() <= COMMAND_BYTES_MAX
+    }
+
+    fn export(&self, now: Instant) -> Option<Blob> {
+        self.packed(now)
     }
 
     fn take_finished(&mut self) -> Option<Finished> {

@@ -13,6 +13,7 @@ mod limits;
 mod list;
 mod login;
 mod mailbox;
+mod moves;
 mod qresync;
 mod random;
 mod script;
@@ -20,3 +21,6 @@ mod search;
 mod select;
 mod store;
 mod world;
+
+/// Sessions stay where they are, but for those of `moves`.
+const MOVES: bool = false;

@@ -28,6 +28,8 @@ use store::spool::{Incoming, Spool};
 
 pub(crate) struct World {
     pub(crate) now: Instant,
+    /// When the wall clock showed [`NOW_UNIX_S`].
+    begun: Instant,
     pub(crate) boxes: BTreeMap<MailboxName, Mailbox>,
     pub(crate) subscriptions: BTreeSet<MailboxName>,
     pub(crate) clients: Vec<Client>,
@@ -41,6 +43,10 @@ pub(crate) struct World {
     /// Other programs' deliveries that the next look finds.
     pub(crate) unobserved: Vec<(MailboxName, Vec<u8>)>,
     pub(crate) spool_full: bool,
+    /// Sessions go on at another node whenever they can.
+    pub(crate) moves: bool,
+    /// How often one did.
+    pub(crate) moved: usize,
     /// Clients do not take what they are sent until told to.
     pub(crate) slow: bool,
     pub(crate) questions: Vec<&'static str>,
@@ -112,9 +118,11 @@ impl World {
     pub(crate) fn new() -> Self {
         let directory = tempfile::tempdir().unwrap();
         let spool = Spool::open(Arc::new(DiskFs::new()), directory.path(), 1, 1).unwrap();
+        #[expect(clippy::disallowed_methods, reason = "the world's clock has to begin somewhere")]
+        let now = Instant::now();
         let mut world = Self {
-            #[expect(clippy::disallowed_methods, reason = "the world's clock has to begin somewhere")]
-            now: Instant::now(),
+            now,
+            begun: now,
             boxes: BTreeMap::new(),
             subscriptions: BTreeSet::new(),
             clients: Vec::new(),
@@ -124,6 +132,8 @@ impl World {
             headers_uncached: false,
             unobserved: Vec::new(),
             spool_full: false,
+            moves: crate::MOVES,
+            moved: 0,
             slow: false,
             questions: Vec::new(),
             handed_over: Vec::new(),
@@ -173,12 +183,44 @@ impl World {
     }
 
     pub(crate) fn send(&mut self, client: usize, bytes: &[u8]) {
+        // Every other time the new owner reads what the old one has taken in.
+        if self.moves && self.moved.is_multiple_of(2) {
+            self.clients[client].session.handle(self.now, Input::Leaving);
+        }
         self.input(client, Input::Received(bytes));
     }
 
     pub(crate) fn input(&mut self, client: usize, input: Input<'_>) {
         self.clients[client].session.handle(self.now, input);
         self.run(client);
+        if self.moves && !self.relocate(client) && self.clients[client].closed.is_none() {
+            self.clients[client].session.handle(self.now, Input::Staying);
+            self.run(client);
+        }
+    }
+
+    /// Another node goes on with this session, if it is at a command boundary.
+    pub(crate) fn relocate(&mut self, client: usize) -> bool {
+        let snapshot = self.snapshot();
+        let session = &mut self.clients[client].session;
+        session.handle(self.now, Input::Leaving);
+        session.handle(self.now, Input::Changed(Arc::clone(&snapshot)));
+        self.run(client);
+        let moving = &mut self.clients[client];
+        if moving.closed.is_some() || moving.under_way > 0 {
+            return false;
+        }
+        let Some(blob) = moving.session.export(self.now) else { return false };
+        let blob = session::blob::Blob::read(blob.bytes().clone()).unwrap();
+        let user = moving.session.doing().user.unwrap();
+        let logged_in = LoggedIn { user, snapshot, final_data: None };
+        let unix_s = NOW_UNIX_S + (self.now - self.begun).as_secs() as i64;
+        let resumed = Imap::resumed(connection(), options(), self.now, unix_s, logged_in, &blob);
+        let before = std::mem::replace(&mut moving.session, resumed.unwrap());
+        assert_eq!(moving.session.doing(), before.doing());
+        self.moved += 1;
+        self.run(client);
+        true
     }
 
     /// All that was sent has been taken.

@@ -6,5 +6,6 @@
 mod failures;
 mod handover;
 mod login;
+mod moves;
 mod transaction;
 mod world;

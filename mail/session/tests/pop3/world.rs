@@ -117,6 +117,19 @@ impl World {
         self.pump();
     }
 
+    /// Another node goes on with this session; `false`: it is not at a command boundary.
+    pub(crate) fn relocate(&mut self) -> bool {
+        let snapshot = self.snapshot();
+        self.handle(Input::Leaving);
+        self.handle(Input::Changed(Arc::clone(&snapshot)));
+        let Some(blob) = self.session.export(self.now) else { return false };
+        let logged_in = LoggedIn { user: "ada@example.org".to_owned(), snapshot, final_data: None };
+        let resumed = Pop3::resumed(self.now, connection(), options(), logged_in, &blob).unwrap();
+        self.session = resumed;
+        self.pump();
+        true
+    }
+
     pub(crate) fn new() -> Self {
         Self::with(connection(), options())
     }

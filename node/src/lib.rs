@@ -27,6 +27,8 @@ pub mod registry;
 pub mod relaxed;
 pub mod reload;
 pub mod router;
+#[cfg(feature = "seeded-bugs")]
+pub mod seeded;
 pub mod serve;
 pub mod stream;
 pub mod tenure;

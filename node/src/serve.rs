@@ -60,6 +60,8 @@ pub struct Running {
 
 /// Runs a node until it is told to stop. The exit code is 0 after an orderly stop.
 pub fn run(config: Config, config_file: PathBuf) -> Result<()> {
+    #[cfg(feature = "seeded-bugs")]
+    crate::seeded::plant()?;
     let run_as = privileges::run_as(config.node.run_as.as_deref())?;
     bind::prepare_directories(&config, run_as)?;
     let sockets = Sockets::bind(&config, run_as)?;

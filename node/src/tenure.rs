@@ -17,11 +17,34 @@ const VALUE_BYTES: usize = 1 + 8 + 2 + 4 + 8 + 8;
 pub struct Keeper {
     locking: Locking,
     runtime: Handle,
+    #[cfg(feature = "seeded-bugs")]
+    before: crate::seeded::Before<VALUE_BYTES>,
 }
 
 impl Keeper {
     pub fn new(locking: Locking, runtime: Handle) -> Self {
-        Self { locking, runtime }
+        Self {
+            locking,
+            runtime,
+            #[cfg(feature = "seeded-bugs")]
+            before: crate::seeded::Before::default(),
+        }
+    }
+}
+
+impl Keeper {
+    fn record(
+        &self,
+        account: AccountId,
+        epoch: Epoch,
+        witnessed: Witnessed,
+    ) -> Result<Record, WitnessError> {
+        let (bucket, subkey) = key(account);
+        let value = encode(&witnessed);
+        #[cfg(feature = "seeded-bugs")]
+        let value = self.before.write(account, value);
+        let value = Value::new(&value).ok_or(WitnessError::Unknown)?;
+        Ok(Record { bucket, epoch, subkey, value, counter: witnessed.lsn })
     }
 }
 
@@ -42,6 +65,12 @@ impl Tenures for Keeper {
     }
 
     fn holds(&self, account: AccountId, epoch: Epoch) -> bool {
+        #[cfg(feature = "seeded-bugs")]
+        if crate::seeded::has(crate::seeded::Bug::LeaseIgnored) {
+            return self.locking.held(account.bucket()) == Some(epoch);
+        } else if crate::seeded::has(crate::seeded::Bug::EpochCheck) {
+            return self.locking.may_read();
+        }
         // L-LE2: without a lease nothing that is known counts, and nothing can be acknowledged.
         self.locking.may_read() && self.locking.held(account.bucket()) == Some(epoch)
     }
@@ -52,6 +81,12 @@ impl Witness for Keeper {
         let (bucket, subkey) = key(account);
         let read = self.runtime.block_on(self.locking.read_witness(bucket, &subkey));
         let Some(witness) = read.map_err(|_| WitnessError::Unknown)? else { return Ok(None) };
+        #[cfg(feature = "seeded-bugs")]
+        let witness = locking::Witness {
+            value: Value::new(&self.before.read(account, witness.value.as_bytes()))
+                .ok_or(WitnessError::Unknown)?,
+            ..witness
+        };
         decode(witness.value.as_bytes()).map(Some).ok_or_else(|| {
             tracing::error!(%account, "the witness was written by a newer version: run that, or one after it");
             WitnessError::Unknown
@@ -59,14 +94,26 @@ impl Witness for Keeper {
     }
 
     fn accept(&self, account: AccountId, tenure: Epoch, witnessed: Witnessed) -> Result<(), WitnessError> {
-        self.locking.submit(record(account, tenure, witnessed)?).wait().map_err(|error| match error {
+        #[cfg(feature = "seeded-bugs")]
+        if crate::seeded::has(crate::seeded::Bug::AckBeforeWitness) {
+            self.note(account, tenure, witnessed);
+            return Ok(());
+        }
+        let answer = self.locking.submit(self.record(account, tenure, witnessed)?).wait();
+        #[cfg(feature = "seeded-bugs")]
+        if crate::seeded::has(crate::seeded::Bug::EpochCheck)
+            && answer == Err(locking::WitnessError::StaleEpoch)
+        {
+            return Ok(());
+        }
+        answer.map_err(|error| match error {
             locking::WitnessError::StaleEpoch => WitnessError::StaleEpoch,
             locking::WitnessError::Backwards | locking::WitnessError::Unknown => WitnessError::Unknown,
         })
     }
 
     fn note(&self, account: AccountId, tenure: Epoch, witnessed: Witnessed) {
-        if let Ok(record) = record(account, tenure, witnessed) {
+        if let Ok(record) = self.record(account, tenure, witnessed) {
             // Nothing waits for it: on a private volume the next one says more (L-CM4).
             drop(self.locking.submit(record));
         }
@@ -76,12 +123,6 @@ impl Witness for Keeper {
 /// Bucket and subkey of an account.
 fn key(account: AccountId) -> (u16, Subkey) {
     (account.bucket(), *account.as_bytes())
-}
-
-fn record(account: AccountId, epoch: Epoch, witnessed: Witnessed) -> Result<Record, WitnessError> {
-    let (bucket, subkey) = key(account);
-    let value = Value::new(&encode(&witnessed)).ok_or(WitnessError::Unknown)?;
-    Ok(Record { bucket, epoch, subkey, value, counter: witnessed.lsn })
 }
 
 fn encode(witnessed: &Witnessed) -> [u8; VALUE_BYTES] {

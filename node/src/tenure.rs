@@ -33,12 +33,7 @@ impl Keeper {
 }
 
 impl Keeper {
-    fn record(
-        &self,
-        account: AccountId,
-        epoch: Epoch,
-        witnessed: Witnessed,
-    ) -> Result<Record, WitnessError> {
+    fn record(&self, account: AccountId, epoch: Epoch, witnessed: Witnessed) -> Result<Record, WitnessError> {
         let (bucket, subkey) = key(account);
         let value = encode(&witnessed);
         #[cfg(feature = "seeded-bugs")]

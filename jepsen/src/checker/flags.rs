@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use super::Violation;
+use super::{Unanswered, Violation, mark};
 use crate::history::{Entry, Op, Outcome};
 
 #[derive(Clone, Copy, Debug)]
@@ -17,7 +17,7 @@ struct Change {
     certain: bool,
 }
 
-pub fn check(account: usize, entries: &[&Entry]) -> Vec<Violation> {
+pub fn check(account: usize, entries: &[&Entry], unanswered: Unanswered) -> Vec<Violation> {
     let kills: Vec<u64> =
         entries.iter().filter(|entry| matches!(entry.op, Op::Kill)).map(|entry| entry.told_us).collect();
     let mut changes: BTreeMap<(&str, &str), Vec<Change>> = BTreeMap::new();
@@ -43,11 +43,13 @@ pub fn check(account: usize, entries: &[&Entry]) -> Vec<Violation> {
                             "{token}: {flag} is {} against {made:?}",
                             if set { "set" } else { "unset" }
                         );
-                        violations.push(Violation { rule: "flags", account, what });
+                        let marks = vec![mark(entry)];
+                        violations.push(Violation { rule: "flags", account, what, marks });
                     }
                     // Read with nobody at work: from here on this is its value.
                     let (begun_us, over_us) = (entry.begun_us, entry.told_us);
-                    *made = vec![Change { set, begun_us, over_us, certain: true }];
+                    made.retain(|change| unanswered == Unanswered::MayComeLate && !change.certain);
+                    made.push(Change { set, begun_us, over_us, certain: true });
                 }
             }
             // Some servers mark as \Seen what POP3 has retrieved, some do not.
@@ -59,7 +61,10 @@ pub fn check(account: usize, entries: &[&Entry]) -> Vec<Violation> {
                 }
             }
             Op::Add { .. } | Op::Move { .. } | Op::Expunge { .. } | Op::Flag { .. } => {}
-            Op::Met { .. } | Op::Read { .. } | Op::Kill => {}
+            Op::Met { .. } | Op::Read { .. } | Op::Glance { .. } | Op::Kill | Op::Nemesis(_) => {}
+            Op::Raise { .. } | Op::Counters { .. } => {}
+            Op::MaildropOpened { .. } | Op::MaildropAnswered { .. } => {}
+            Op::Marked { .. } | Op::Quit { .. } => {}
         }
     }
     violations
@@ -81,7 +86,7 @@ mod tests {
     use super::*;
 
     fn violations(history: &[Entry]) -> usize {
-        check(0, &refs(history)).len()
+        check(0, &refs(history), Unanswered::SettledByRead).len()
     }
 
     fn sees(token: &str) -> (Outcome, Op) {
@@ -107,6 +112,14 @@ mod tests {
     #[test]
     fn an_unknown_change_that_was_not_there_does_not_come_later() {
         assert_eq!(violations(&sequence(vec![(Outcome::Info, flag("a", true)), sees("a"), sees("a!")])), 1);
+    }
+
+    #[test]
+    fn where_answers_may_come_late_an_unknown_change_may_show_after_a_read_and_a_lost_one_may_not() {
+        let late = |steps| check(0, &refs(&sequence(steps)), Unanswered::MayComeLate).len();
+        assert_eq!(late(vec![(Outcome::Info, flag("a", true)), sees("a"), sees("a!")]), 0);
+        assert_eq!(late(vec![(Outcome::Ok, flag("a", true)), sees("a")]), 1);
+        assert_eq!(late(vec![sees("a"), (Outcome::Ok, flag("a", true)), sees("a!"), sees("a")]), 1);
     }
 
     #[test]

@@ -2,11 +2,12 @@
 //! unknown is there once or not at all.
 //!
 //! Operations on one message follow one another (one client moves and expunges it), so what is possible after each is a
-//! small set: not yet here, in a mailbox, gone. A complete read must be among what is possible, and decides it.
+//! small set: not yet here, in a mailbox, gone. A complete read must be among what is possible, and decides it. Where an
+//! operation without an answer may come late, it stays possible for ever.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::Violation;
+use super::{Unanswered, Violation, mark};
 use crate::history::{Entry, MailboxView, Op, Outcome};
 
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -16,60 +17,113 @@ enum State {
     Gone,
 }
 
+/// What an operation does to one message.
+#[derive(Clone, Debug)]
+enum Step {
+    Add(String),
+    Move(String, String),
+    Expunge,
+}
+
+impl Step {
+    fn after(&self, state: &State) -> State {
+        match (self, state) {
+            (Self::Add(mailbox), State::NotYet) => State::In(mailbox.clone()),
+            // The same delivery once more: it was stored, and is where it has gone since.
+            (Self::Add(_), State::In(_) | State::Gone) => state.clone(),
+            (Self::Move(from, to), State::In(mailbox)) if mailbox == from => State::In(to.clone()),
+            // Whoever moved it had seen it: a delivery to several is acknowledged when all have it.
+            (Self::Move(_, to), State::NotYet) => State::In(to.clone()),
+            (Self::Move(..), State::In(_) | State::Gone) => state.clone(),
+            (Self::Expunge, _) => State::Gone,
+        }
+    }
+}
+
 #[derive(Default)]
 struct Possible {
     /// Messages that may be there.
     open: BTreeMap<String, BTreeSet<State>>,
     /// Messages that a read has shown to be absent, `Gone` or `NotYet`. They come back only by being added.
     closed: BTreeMap<String, State>,
+    /// What has no answer and may still happen.
+    late: BTreeMap<String, Vec<Step>>,
 }
 
-pub fn check(account: usize, entries: &[&Entry]) -> Vec<Violation> {
+impl Possible {
+    fn step(&mut self, token: &str, outcome: Outcome, unanswered: Unanswered, step: Step) {
+        let before = self.closed.remove(token).unwrap_or(State::NotYet);
+        let states = self.open.entry(token.to_owned()).or_insert_with(|| BTreeSet::from([before]));
+        let happened: BTreeSet<State> = states.iter().map(|state| step.after(state)).collect();
+        match outcome {
+            Outcome::Ok => *states = happened,
+            Outcome::Fail => {}
+            Outcome::Info => {
+                states.extend(happened);
+                if unanswered == Unanswered::MayComeLate {
+                    self.late.entry(token.to_owned()).or_default().push(step);
+                }
+            }
+        }
+    }
+
+    /// What may have come late has come, or has not.
+    fn let_come(&mut self) {
+        for (token, steps) in &self.late {
+            let closed = self.closed.remove(token);
+            let states = self.open.entry(token.clone()).or_default();
+            states.extend(closed);
+            loop {
+                let more: BTreeSet<State> =
+                    states.iter().flat_map(|state| steps.iter().map(|step| step.after(state))).collect();
+                if more.is_subset(states) {
+                    break;
+                }
+                states.extend(more);
+            }
+        }
+    }
+}
+
+pub fn check(account: usize, entries: &[&Entry], unanswered: Unanswered) -> Vec<Violation> {
     let mut possible = Possible::default();
     let mut violations = Vec::new();
     let mut last_read: Option<BTreeSet<String>> = None;
     for entry in entries {
+        let (mut wrong, outcome) = (Vec::new(), entry.outcome);
         match &entry.op {
             Op::Add { token, mailbox, .. } => {
-                step(&mut possible, token, entry.outcome, |state| match state {
-                    State::NotYet => State::In(mailbox.clone()),
-                    // The same delivery once more: it was stored, and is where it has gone since.
-                    State::In(_) | State::Gone => state.clone(),
-                });
+                possible.step(token, outcome, unanswered, Step::Add(mailbox.clone()));
             }
             Op::Move { token, from, to, .. } => {
-                step(&mut possible, token, entry.outcome, |state| match state {
-                    State::In(mailbox) if mailbox == from => State::In(to.clone()),
-                    // Whoever moved it had seen it: a delivery to several is acknowledged when all have it.
-                    State::NotYet => State::In(to.clone()),
-                    State::In(_) | State::Gone => state.clone(),
-                })
+                possible.step(token, outcome, unanswered, Step::Move(from.clone(), to.clone()));
             }
-            Op::Expunge { token, .. } => step(&mut possible, token, entry.outcome, |_| State::Gone),
-            Op::Read { mailboxes } if entry.outcome == Outcome::Ok => {
-                violations.extend(read(&mut possible, mailboxes));
+            Op::Expunge { token, .. } => possible.step(token, outcome, unanswered, Step::Expunge),
+            Op::Read { mailboxes } if outcome == Outcome::Ok => {
+                possible.let_come();
+                wrong = read(&mut possible, mailboxes);
                 let inbox =
                     mailboxes.iter().filter(|view| view.mailbox == "INBOX").flat_map(|view| &view.messages);
                 last_read = Some(inbox.map(|seen| seen.token.clone()).collect());
             }
-            Op::Popped { messages } if entry.outcome == Outcome::Ok => {
-                violations.extend(popped(messages, last_read.as_ref()));
+            // Between two reads something late may come.
+            Op::Popped { messages } if outcome == Outcome::Ok && possible.late.is_empty() => {
+                wrong = popped(messages, last_read.as_ref());
             }
-            Op::Flag { .. } | Op::Met { .. } | Op::Read { .. } | Op::Popped { .. } | Op::Kill => {}
+            Op::Read { .. } | Op::Popped { .. } | Op::Met { .. } | Op::Glance { .. } | Op::Kill => {}
+            Op::Flag { .. } | Op::Raise { .. } | Op::Counters { .. } | Op::Nemesis(_) => {}
+            Op::MaildropOpened { .. } | Op::MaildropAnswered { .. } => {}
+            Op::Marked { .. } | Op::Quit { .. } => {}
         }
+        let marks = vec![mark(entry)];
+        violations.extend(wrong.into_iter().map(|what| Violation {
+            rule: "set",
+            account,
+            what,
+            marks: marks.clone(),
+        }));
     }
-    violations.into_iter().map(|what| Violation { rule: "set", account, what }).collect()
-}
-
-fn step(possible: &mut Possible, token: &str, outcome: Outcome, after: impl Fn(&State) -> State) {
-    let before = possible.closed.remove(token).unwrap_or(State::NotYet);
-    let states = possible.open.entry(token.to_owned()).or_insert_with(|| BTreeSet::from([before]));
-    let happened: BTreeSet<State> = states.iter().map(after).collect();
-    match outcome {
-        Outcome::Ok => *states = happened,
-        Outcome::Fail => {}
-        Outcome::Info => states.extend(happened),
-    }
+    violations
 }
 
 fn read(possible: &mut Possible, mailboxes: &[MailboxView]) -> Vec<String> {
@@ -143,7 +197,10 @@ mod tests {
     use super::*;
 
     fn violations(steps: Vec<(Outcome, Op)>) -> Vec<String> {
-        check(0, &refs(&sequence(steps))).into_iter().map(|violation| violation.what).collect()
+        check(0, &refs(&sequence(steps)), Unanswered::SettledByRead)
+            .into_iter()
+            .map(|violation| violation.what)
+            .collect()
     }
 
     fn sees(messages: &[(u32, &str)]) -> (Outcome, Op) {
@@ -199,6 +256,33 @@ mod tests {
         assert_eq!(violations(vec![(Outcome::Info, expunge("a")), sees(&[]), sees(&[(1, "a")])]).len(), 1);
         let unmoved = vec![(Outcome::Ok, add("a")), (Outcome::Ok, moved("a", "Archive")), sees(&[(1, "a")])];
         assert_eq!(violations(unmoved).len(), 1);
+    }
+
+    fn late_violations(steps: Vec<(Outcome, Op)>) -> usize {
+        check(0, &refs(&sequence(steps)), Unanswered::MayComeLate).len()
+    }
+
+    #[test]
+    fn where_answers_may_come_late_what_was_absent_may_appear_and_what_was_there_may_go() {
+        let (ok, info) = (Outcome::Ok, Outcome::Info);
+        let appears = || vec![(info, add("a")), sees(&[]), sees(&[(1, "a")])];
+        assert_eq!(late_violations(appears()), 0);
+        assert_eq!(violations(appears()).len(), 1, "not of a server that was killed as a whole");
+        let goes = || vec![(ok, add("a")), (info, expunge("a")), sees(&[(1, "a")]), sees(&[])];
+        assert_eq!(late_violations(goes()), 0);
+        assert_eq!(violations(goes()).len(), 1);
+    }
+
+    #[test]
+    fn where_answers_may_come_late_what_was_answered_is_held_to_it() {
+        let (ok, info) = (Outcome::Ok, Outcome::Info);
+        assert_eq!(late_violations(vec![(ok, add("a")), (info, add("b")), sees(&[])]), 1);
+        let back = vec![(info, add("a")), (ok, add("a")), (ok, expunge("a")), sees(&[(1, "a")])];
+        assert_eq!(late_violations(back), 1);
+        let twice = vec![(info, add("a")), (ok, add("a")), sees(&[(1, "a"), (2, "a")])];
+        assert_eq!(late_violations(twice), 1);
+        let gone = vec![(info, expunge("a")), (ok, add("b")), sees(&[]), sees(&[(2, "a")])];
+        assert_eq!(late_violations(gone), 2, "b is lost, and a comes from nowhere");
     }
 
     #[test]

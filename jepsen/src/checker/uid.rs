@@ -4,7 +4,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::Violation;
+use super::{Mark, Violation, mark};
 use crate::history::{Entry, MailboxView, Op, Outcome, Place};
 
 #[derive(Default)]
@@ -12,12 +12,14 @@ struct Known<'a> {
     names: BTreeMap<Place, &'a str>,
     unique_ids: BTreeMap<&'a str, &'a str>,
     last: BTreeMap<&'a str, &'a MailboxView>,
-    wrong: Vec<String>,
+    at: Mark,
+    wrong: Vec<(Mark, String)>,
 }
 
 pub fn check(account: usize, entries: &[&Entry]) -> Vec<Violation> {
     let mut known = Known::default();
     for entry in entries.iter().filter(|entry| entry.outcome == Outcome::Ok) {
+        known.at = mark(entry);
         match &entry.op {
             Op::Add { token, placed: Some(place), .. }
             | Op::Move { token, placed: Some(place), .. }
@@ -25,19 +27,27 @@ pub fn check(account: usize, entries: &[&Entry]) -> Vec<Violation> {
             Op::Read { mailboxes } => known.read(mailboxes),
             Op::Popped { messages } => known.popped(messages),
             Op::Add { .. } | Op::Move { .. } | Op::Expunge { .. } | Op::Flag { .. } | Op::Kill => {}
+            Op::Raise { .. } | Op::Counters { .. } | Op::Glance { .. } | Op::Nemesis(_) => {}
+            Op::MaildropOpened { .. } | Op::MaildropAnswered { .. } => {}
+            Op::Marked { .. } | Op::Quit { .. } => {}
         }
     }
-    known.wrong.into_iter().map(|what| Violation { rule: "uid", account, what }).collect()
+    let violation = |(mark, what)| Violation { rule: "uid", account, what, marks: vec![mark] };
+    known.wrong.into_iter().map(violation).collect()
 }
 
 impl<'a> Known<'a> {
+    fn tell(&mut self, what: String) {
+        self.wrong.push((self.at, what));
+    }
+
     fn named(&mut self, place: Place, token: &'a str) {
         let Some(before) = self.names.get(&place).copied() else {
             self.names.insert(place, token);
             return;
         };
         if before != token {
-            self.wrong.push(format!("{place:?} named {before} and now names {token}"));
+            self.tell(format!("{place:?} named {before} and now names {token}"));
         }
     }
 
@@ -48,38 +58,35 @@ impl<'a> Known<'a> {
             }
             for seen in &view.messages {
                 if seen.uid >= view.uidnext {
-                    self.wrong
-                        .push(format!("{}: UID {} with UIDNEXT {}", view.mailbox, seen.uid, view.uidnext));
+                    self.tell(format!("{}: UID {} with UIDNEXT {}", view.mailbox, seen.uid, view.uidnext));
                 }
                 let (mailbox, uidvalidity) = (view.mailbox.clone(), view.uidvalidity);
                 self.named(Place { mailbox, uidvalidity, uid: seen.uid }, &seen.token);
             }
         }
-        for mailbox in self.last.keys() {
-            if !mailboxes.iter().any(|view| view.mailbox == *mailbox) {
-                self.wrong.push(format!("mailbox {mailbox} has vanished"));
-            }
+        let there = |mailbox: &&str| mailboxes.iter().any(|view| view.mailbox == **mailbox);
+        let vanished: Vec<&str> = self.last.keys().copied().filter(|mailbox| !there(mailbox)).collect();
+        for mailbox in vanished {
+            self.tell(format!("mailbox {mailbox} has vanished"));
         }
     }
 
     fn compare(&mut self, before: &MailboxView, now: &MailboxView) {
         let name = &now.mailbox;
         if before.uidvalidity != now.uidvalidity {
-            self.wrong
-                .push(format!("{name}: UIDVALIDITY was {} and is {}", before.uidvalidity, now.uidvalidity));
+            self.tell(format!("{name}: UIDVALIDITY was {} and is {}", before.uidvalidity, now.uidvalidity));
             return;
         }
         if now.uidnext < before.uidnext {
-            self.wrong.push(format!("{name}: UIDNEXT fell from {} to {}", before.uidnext, now.uidnext));
+            self.tell(format!("{name}: UIDNEXT fell from {} to {}", before.uidnext, now.uidnext));
         }
         if now.modseq < before.modseq {
-            self.wrong
-                .push(format!("{name}: HIGHESTMODSEQ fell from {:?} to {:?}", before.modseq, now.modseq));
+            self.tell(format!("{name}: HIGHESTMODSEQ fell from {:?} to {:?}", before.modseq, now.modseq));
         }
         let old: BTreeSet<u32> = before.messages.iter().map(|seen| seen.uid).collect();
         for seen in now.messages.iter().filter(|seen| !old.contains(&seen.uid) && seen.uid < before.uidnext) {
             let (uid, token) = (seen.uid, &seen.token);
-            self.wrong.push(format!(
+            self.tell(format!(
                 "{name}: {token} came as UID {uid}, below UIDNEXT {} told before",
                 before.uidnext
             ));
@@ -89,7 +96,7 @@ impl<'a> Known<'a> {
     fn popped(&mut self, messages: &'a [(String, String)]) {
         for (id, token) in messages {
             if let Some(before) = self.unique_ids.insert(id, token).filter(|before| *before != token) {
-                self.wrong.push(format!("POP3 unique id {id} named {before} and now names {token}"));
+                self.tell(format!("POP3 unique id {id} named {before} and now names {token}"));
             }
         }
     }

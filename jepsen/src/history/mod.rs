@@ -3,14 +3,50 @@
 //! Invariants
 //! - Every operation stands here once, when its fate is known or known to be unknown: *ok*, *fail* or *info*.
 //! - Times rise with what happened: what was told before something else began has a smaller `told_us` than its `begun_us`.
-//! - An operation that was *info* when the server was killed does not happen after the kill.
+//! - What a run has written down as it went on can be read when the run itself was killed: what had begun then is *info*.
+//!
+//! [`recorder`] takes it down, [`written`] is its form on disk.
 
-use std::collections::BTreeSet;
-use std::sync::{Mutex, PoisonError};
-use std::time::Instant;
+pub mod lock;
+mod recorder;
+mod written;
 
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Debug;
+
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+
+pub use recorder::{Begun, Recorder};
+pub use written::{from_json, to_edn, to_json};
+
+/// What can be done to a system, and be taken down.
+pub trait Did: Clone + Debug + Serialize + DeserializeOwned {
+    /// What was done to the nodes rather than asked of them.
+    fn fault(&self) -> Option<Fault>;
+
+    /// The messages that this is about, for a reader of the history.
+    fn names(&self) -> Vec<&str>;
+}
+
+/// Something that a nemesis did.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Fault {
+    /// `kill`, `pause`, `cut` and the like.
+    pub kind: String,
+    pub nodes: Vec<String>,
+    pub phase: Phase,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Phase {
+    /// It lasts until an entry of the same kind and nodes ends it.
+    Begins,
+    Ends,
+    /// It has no duration.
+    Once,
+}
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -53,7 +89,7 @@ pub struct MailboxView {
 
 /// What was done. A token names one message for ever, wherever it goes.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case", tag = "f")]
+#[serde(rename_all = "kebab-case", tag = "f", content = "value")]
 pub enum Op {
     /// By LMTP or APPEND. A delivery tried again is the same operation once more.
     Add {
@@ -89,129 +125,106 @@ pub enum Op {
     Popped {
         messages: Vec<(String, String)>,
     },
-    /// `kill -9`.
+    /// The counter of a message was raised to this. Only one client raises it, to ever higher values.
+    Raise {
+        token: String,
+        counter: u64,
+    },
+    /// Counters as one session saw them, among others at work.
+    Counters {
+        session: u64,
+        /// The server said that it may be behind (`locking.md` §8).
+        frozen: bool,
+        counters: BTreeMap<String, u64>,
+    },
+    /// A mailbox as one client saw it, among others at work.
+    Glance {
+        frozen: bool,
+        mailbox: String,
+        uidvalidity: u32,
+        uidnext: u32,
+        modseq: Option<u64>,
+    },
+    /// A POP3 session had the maildrop to itself from here.
+    MaildropOpened {
+        session: u64,
+    },
+    /// It still had it when this was answered.
+    MaildropAnswered {
+        session: u64,
+    },
+    /// It marked a message as deleted.
+    Marked {
+        session: u64,
+        token: String,
+    },
+    /// It ended with QUIT: what it had marked is gone.
+    Quit {
+        session: u64,
+    },
+    /// `kill -9` of all there is: what was *info* then does not happen any more.
     Kill,
+    Nemesis(Fault),
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Entry {
+impl Did for Op {
+    fn fault(&self) -> Option<Fault> {
+        match self {
+            Self::Nemesis(fault) => Some(fault.clone()),
+            Self::Kill => {
+                Some(Fault { kind: "kill".to_owned(), nodes: vec!["all".to_owned()], phase: Phase::Once })
+            }
+            Self::Add { .. }
+            | Self::Move { .. }
+            | Self::Expunge { .. }
+            | Self::Flag { .. }
+            | Self::Met { .. }
+            | Self::Read { .. }
+            | Self::Popped { .. }
+            | Self::Raise { .. }
+            | Self::Counters { .. }
+            | Self::Glance { .. }
+            | Self::MaildropOpened { .. }
+            | Self::MaildropAnswered { .. }
+            | Self::Marked { .. }
+            | Self::Quit { .. } => None,
+        }
+    }
+
+    fn names(&self) -> Vec<&str> {
+        match self {
+            Self::Add { token, .. }
+            | Self::Move { token, .. }
+            | Self::Expunge { token, .. }
+            | Self::Flag { token, .. }
+            | Self::Met { token, .. }
+            | Self::Raise { token, .. }
+            | Self::Marked { token, .. } => vec![token],
+            Self::Read { .. }
+            | Self::Popped { .. }
+            | Self::Counters { .. }
+            | Self::Glance { .. }
+            | Self::MaildropOpened { .. }
+            | Self::MaildropAnswered { .. }
+            | Self::Quit { .. }
+            | Self::Kill
+            | Self::Nemesis(_) => Vec::new(),
+        }
+    }
+}
+
+/// One operation, from its beginning to its end.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Entry<O = Op> {
     pub client: u32,
+    /// What it is about: entries about different ones don't depend on each other.
     pub account: usize,
     pub begun_us: u64,
+    /// [`NEVER`] when the run ended before.
     pub told_us: u64,
     pub outcome: Outcome,
-    pub op: Op,
+    pub op: O,
 }
 
-/// Takes entries from many clients.
-#[derive(Debug)]
-pub struct Recorder {
-    start: Instant,
-    entries: Mutex<Vec<Entry>>,
-}
-
-impl Default for Recorder {
-    fn default() -> Self {
-        Self { start: Instant::now(), entries: Mutex::new(Vec::new()) }
-    }
-}
-
-impl Recorder {
-    /// The time, for `begun_us`.
-    pub fn now_us(&self) -> u64 {
-        u64::try_from(self.start.elapsed().as_micros()).unwrap_or(u64::MAX)
-    }
-
-    /// Adds what has just been told.
-    pub fn told(&self, client: u32, account: usize, begun_us: u64, outcome: Outcome, op: Op) {
-        let mut entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
-        // Under the lock, so that the order of entries is that of their times.
-        let told_us = self.now_us();
-        entries.push(Entry { client, account, begun_us, told_us, outcome, op });
-    }
-
-    pub fn history(&self) -> Vec<Entry> {
-        self.entries.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-}
-
-/// One JSON object a line.
-pub fn to_json(history: &[Entry]) -> serde_json::Result<String> {
-    let lines: serde_json::Result<Vec<String>> = history.iter().map(serde_json::to_string).collect();
-    Ok(lines?.into_iter().map(|line| line + "\n").collect())
-}
-
-pub fn from_json(text: &str) -> serde_json::Result<Vec<Entry>> {
-    text.lines().filter(|line| !line.trim().is_empty()).map(serde_json::from_str).collect()
-}
-
-/// One map a line, with keywords for keys, as Jepsen's own tools read it: an `:invoke` and its end for each operation.
-pub fn to_edn(history: &[Entry]) -> serde_json::Result<String> {
-    let mut lines: Vec<(u64, String)> = Vec::new();
-    for entry in history {
-        let Value::Object(mut value) = serde_json::to_value(&entry.op)? else { continue };
-        let f = value.remove("f").and_then(|f| f.as_str().map(str::to_owned)).unwrap_or_default();
-        value.insert("account".to_owned(), entry.account.into());
-        let mut shown = String::new();
-        edn(&Value::Object(value), &mut shown);
-        let outcome = match entry.outcome {
-            Outcome::Ok => "ok",
-            Outcome::Fail => "fail",
-            Outcome::Info => "info",
-        };
-        for (kind, at) in [("invoke", entry.begun_us), (outcome, entry.told_us)] {
-            let time_ns = at.saturating_mul(1000);
-            let process = entry.client;
-            lines.push((
-                at,
-                format!("{{:type :{kind}, :process {process}, :time {time_ns}, :f :{f}, :value {shown}}}\n"),
-            ));
-        }
-    }
-    lines.sort_by_key(|(at, _)| *at);
-    Ok(lines.into_iter().map(|(_, line)| line).collect())
-}
-
-fn edn(value: &Value, out: &mut String) {
-    match value {
-        Value::Null => out.push_str("nil"),
-        Value::Bool(_) | Value::Number(_) | Value::String(_) => out.push_str(&value.to_string()),
-        Value::Array(values) => {
-            out.push('[');
-            for (at, value) in values.iter().enumerate() {
-                out.push_str(if at == 0 { "" } else { " " });
-                edn(value, out);
-            }
-            out.push(']');
-        }
-        Value::Object(values) => {
-            out.push('{');
-            for (at, (key, value)) in values.iter().enumerate() {
-                out.push_str(if at == 0 { ":" } else { ", :" });
-                out.push_str(key);
-                out.push(' ');
-                edn(value, out);
-            }
-            out.push('}');
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_history_survives_json_and_reads_as_edn() {
-        let recorder = Recorder::default();
-        let begun = recorder.now_us();
-        let op = Op::Flag { token: "a\"1".to_owned(), flag: "\\Seen".to_owned(), set: true };
-        recorder.told(3, 1, begun, Outcome::Info, op);
-        let history = recorder.history();
-        assert_eq!(from_json(&to_json(&history).unwrap()).unwrap(), history);
-        let edn = to_edn(&history).unwrap();
-        assert_eq!(edn.lines().count(), 2);
-        assert!(edn.contains(":type :info, :process 3"), "{edn}");
-        assert!(edn.contains(r#":flag "\\Seen", :set true, :token "a\"1""#), "{edn}");
-    }
-}
+/// After everything.
+pub const NEVER: u64 = u64::MAX;

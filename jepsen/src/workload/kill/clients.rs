@@ -49,10 +49,10 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Arena {
-    pub(super) fn new(ports: Ports, repeating: bool) -> Self {
+    pub(super) fn new(ports: Ports, repeating: bool, recorder: Recorder) -> Self {
         Self {
             ports,
-            recorder: Recorder::default(),
+            recorder,
             stopping: AtomicBool::new(false),
             repeating,
             acknowledged: AtomicUsize::new(0),

@@ -19,7 +19,7 @@ use anyhow::bail;
 
 use crate::checker;
 use crate::dice::Dice;
-use crate::history::{Entry, Op, Outcome, to_edn, to_json};
+use crate::history::{Entry, Op, Outcome, Recorder, to_edn, to_json};
 use crate::server::{Kind, Server, Setup};
 use crate::wait;
 use clients::Arena;
@@ -28,6 +28,8 @@ use clients::Arena;
 pub const ACCOUNTS: usize = 2;
 /// A round whose clients are told nothing for so long is ended.
 const ROUND_MAX: Duration = Duration::from_secs(5);
+/// In the server's directory, from the beginning of the run.
+const HISTORY: &str = "history.json";
 /// Rounds between two checks, each of which goes over the whole history.
 const CHECKED_EVERY: u32 = 10;
 
@@ -56,7 +58,8 @@ pub fn run(options: Options) -> anyhow::Result<Report> {
     let mut setup = Setup::of(options.kind);
     setup.users = ACCOUNTS;
     let mut server = Server::start(setup)?;
-    let arena = Arena::new(server.ports(), !options.gentle);
+    let recorder = Recorder::writing_to(&server.dir().join(HISTORY))?;
+    let arena = Arena::new(server.ports(), !options.gentle, recorder);
     let mut report = Report::default();
     for round in 0..options.rounds {
         let outcome = one_round(&mut server, &arena, options, round, &mut report);
@@ -127,7 +130,8 @@ fn one_round(
 fn count(report: &mut Report, history: &[Entry]) {
     for entry in history {
         match (&entry.op, entry.outcome) {
-            (Op::Met { .. } | Op::Read { .. } | Op::Popped { .. } | Op::Kill, _) => {}
+            (Op::Met { .. } | Op::Read { .. } | Op::Popped { .. } | Op::Glance { .. }, _) => {}
+            (Op::Counters { .. } | Op::Kill | Op::Nemesis(_), _) => {}
             (_, Outcome::Ok) => report.acknowledged += 1,
             (_, Outcome::Fail) => report.refused += 1,
             (_, Outcome::Info) => report.unknown += 1,
@@ -146,7 +150,7 @@ fn evidence(
     const SHOWN_MAX: usize = 20;
     let tail = server.log_tail();
     let dir = server.keep();
-    fs::write(dir.join("history.json"), to_json(history)?)?;
+    fs::write(dir.join(HISTORY), to_json(history)?)?;
     fs::write(dir.join("history.edn"), to_edn(history)?)?;
     let shown = wrong.get(..SHOWN_MAX).unwrap_or(wrong).join("\n  ");
     let (seed, kind, dir) = (options.seed, options.kind, dir.display());

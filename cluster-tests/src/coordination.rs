@@ -180,7 +180,11 @@ impl Inner {
             Refusal::StaleEpoch | Refusal::NoSession | Refusal::NotFounded | Refusal::FoundedOtherwise => {
                 WitnessError::StaleEpoch
             }
-            Refusal::Backwards | Refusal::TooMany | Refusal::TooOld => WitnessError::Unknown,
+            Refusal::Backwards
+            | Refusal::TooMany
+            | Refusal::TooOld
+            | Refusal::NotDraining
+            | Refusal::NodeDraining => WitnessError::Unknown,
         })
     }
 

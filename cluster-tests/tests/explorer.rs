@@ -80,6 +80,10 @@ enum Step {
     /// The leader expires the node's session; the node does not hear of it.
     Expire(usize),
     Grant(usize),
+    /// Somebody gives it the account. It hears of that when it asks itself.
+    Assign(usize),
+    /// It has finished what it had begun, and gives the account to the other node (§7.1).
+    HandOver(usize),
     /// Reads the witness, and the journal up to it.
     TakeOver(usize),
     /// The owner is dropped, and the session stays.
@@ -192,7 +196,9 @@ impl World {
                 Some(_) => steps.push(Step::Kill(number)),
             }
             match (&node.owner, node.epoch) {
-                (None, None) if node.session.is_some() => steps.push(Step::Grant(number)),
+                (None, None) if node.session.is_some() => {
+                    steps.extend([Step::Grant(number), Step::Assign(number)]);
+                }
                 (None, Some(_)) => steps.push(Step::TakeOver(number)),
                 (None, None) => {}
                 (Some(owner), _) => steps.extend(self.steps_of(number, owner)),
@@ -208,8 +214,10 @@ impl World {
     fn steps_of(&self, number: usize, owner: &Owner) -> Vec<Step> {
         let mut steps = Vec::new();
         match owner.stage {
-            Stage::Idle if self.issued < RECORDS => steps.push(Step::Arrive(number)),
-            Stage::Idle => {}
+            Stage::Idle => {
+                steps.extend((self.issued < RECORDS).then_some(Step::Arrive(number)));
+                steps.push(Step::HandOver(number));
+            }
             Stage::Arrived(_) => steps.push(Step::Sync(number)),
             Stage::Synced(_) => steps.push(Step::Ask(number)),
             Stage::Asked(_, times) => {
@@ -239,6 +247,8 @@ impl World {
                 self.ask(2, Command::SessionExpire { session });
             }
             Step::Grant(node) => return self.grant(node),
+            Step::Assign(node) => return self.assign(node),
+            Step::HandOver(node) => return self.hand_over(node),
             Step::TakeOver(node) => return self.take_over(node),
             Step::GiveUp(node) => self.nodes[node].owner = None,
             Step::Arrive(node) => {
@@ -271,12 +281,53 @@ impl World {
         let Answer::Granted(runs) = answer else { return Ok(false) };
         let Some(epoch) = runs.first().map(|run| run.epoch.get()) else { return Ok(false) };
         if is_new {
-            if self.grants.last().is_some_and(|last| *last >= epoch) {
-                return Err(format!("J1: epoch {epoch:x} is granted after {:x?}", self.grants));
-            }
-            self.grants.push(epoch);
+            self.given(epoch)?;
         }
         self.nodes[node].epoch = Some(epoch);
+        Ok(true)
+    }
+
+    fn given(&mut self, epoch: u64) -> Result<(), String> {
+        if self.grants.last().is_some_and(|last| *last >= epoch) {
+            return Err(format!("J1: epoch {epoch:x} is granted after {:x?}", self.grants));
+        }
+        self.grants.push(epoch);
+        Ok(())
+    }
+
+    /// Gives the account to a node that does not know of it yet.
+    fn assign(&mut self, node: usize) -> Result<bool, String> {
+        let before = self.state.bucket(BUCKET).epoch;
+        if self.grants.len() == EPOCHS {
+            return Ok(false);
+        }
+        self.ask(2, Command::Assign { buckets: vec![BUCKET], to: NodeId(node as u8) });
+        let after = self.state.bucket(BUCKET).epoch;
+        if after != before {
+            self.given(after.get())?;
+        }
+        Ok(after != before)
+    }
+
+    /// The owner has finished what it had begun, so everything that it was asked for is answered.
+    fn hand_over(&mut self, node: usize) -> Result<bool, String> {
+        let Some(epoch) = self.nodes[node].epoch.filter(|_| self.grants.len() < EPOCHS) else {
+            return Ok(false);
+        };
+        let (epoch, to) = (Epoch::from_u64(epoch), NodeId(1 - node as u8));
+        self.nodes[node].owner = None;
+        self.nodes[node].epoch = None;
+        let asked = self.ask(2, Command::Drain { bucket: BUCKET, epoch, to: Some(to) });
+        let given = self.ask(2, Command::HandOver { bucket: BUCKET, epoch });
+        if given != Answer::Done {
+            // Its session is over; it learns of that with its next witness, or here.
+            self.nodes[node] = Node::default();
+            return Ok(asked != Answer::Done);
+        }
+        let after = self.state.bucket(BUCKET);
+        if after.holder != Holder::Free {
+            self.given(after.epoch.get())?;
+        }
         Ok(true)
     }
 

@@ -187,6 +187,22 @@ pub enum Command {
     Retire {
         node: NodeId,
     },
+    /// The owner gives a bucket that it was asked to hand over to the node that is to have it (§7.1). Without a live
+    /// session of that node it becomes free.
+    HandOver {
+        bucket: Bucket,
+        epoch: Epoch,
+    },
+    /// Gives a node's live session those of these buckets that no live session holds.
+    Assign {
+        buckets: Vec<Bucket>,
+        to: NodeId,
+    },
+    /// An operator empties a node, or has it filled again. While it is emptied it is given no buckets.
+    SetDraining {
+        node: NodeId,
+        draining: bool,
+    },
 }
 
 /// Names a request for ever: the same client never uses a sequence number for two.
@@ -229,6 +245,9 @@ impl Command {
             Self::Bind { .. } => "bind",
             Self::Enlist { .. } => "enlist",
             Self::Retire { .. } => "retire",
+            Self::HandOver { .. } => "hand-over",
+            Self::Assign { .. } => "assign",
+            Self::SetDraining { .. } => "set-draining",
         }
     }
 }
@@ -261,6 +280,12 @@ pub enum Refusal {
     /// The request is so old that its answer is forgotten; whether it was carried out cannot be told any more.
     #[error("the request is too old to be recognised")]
     TooOld,
+    /// Whoever asked for the bucket to be handed over has taken it back.
+    #[error("nobody is to have the bucket")]
+    NotDraining,
+    /// Buckets go to the other nodes until it is filled again.
+    #[error("the node is being emptied: run `roost cluster undrain` to give it buckets again")]
+    NodeDraining,
 }
 
 /// The answer to one request.

@@ -16,7 +16,8 @@ pub mod server;
 pub mod state;
 
 pub use client::{
-    GrantError, Locking, NodeStatus, Options, Owner, Role, Status, Ticket, WitnessCounters, WitnessError,
+    GrantError, Locking, NodeStatus, Options, Owner, Placed, Role, Status, Ticket, WitnessCounters,
+    WitnessError,
 };
 pub use command::{BUCKETS, Bucket, NodeId, Record, SessionId, Subkey, VALUE_BYTES_MAX, Value, Witness};
 pub use lease::Length;

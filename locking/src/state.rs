@@ -117,6 +117,8 @@ pub struct State {
     pub clients: BTreeMap<u64, Memory>,
     pub shards: Vec<Arc<Shard>>,
     pub members: BTreeMap<NodeId, Member>,
+    /// Nodes that are being emptied.
+    pub draining: BTreeSet<NodeId>,
 }
 
 /// What a request changed, so that a copy of the state can follow.
@@ -136,6 +138,7 @@ impl Default for State {
             clients: BTreeMap::new(),
             shards: (0..SHARDS).map(|_| Arc::new(Shard::new())).collect(),
             members: BTreeMap::new(),
+            draining: BTreeSet::new(),
         }
     }
 }
@@ -170,6 +173,23 @@ impl State {
         self.sessions.get(&session).is_some_and(|session| session.state == SessionState::Live)
     }
 
+    /// The session under which a node is given buckets.
+    pub fn live_session_of(&self, node: NodeId) -> Option<SessionId> {
+        let mut live = self.live_sessions().filter(|(_, session)| session.node == node);
+        live.next_back().map(|(id, _)| id)
+    }
+
+    /// Whether a node may be given buckets. One that is being emptied may only when nobody else could have them.
+    pub fn may_be_given(&self, node: NodeId) -> bool {
+        let takes = |other: NodeId| other != node && !self.draining.contains(&other);
+        !self.draining.contains(&node) || !self.live_sessions().any(|(_, session)| takes(session.node))
+    }
+
+    fn live_sessions(&self) -> impl DoubleEndedIterator<Item = (SessionId, &Session)> {
+        let live = self.sessions.iter().filter(|(_, session)| session.state == SessionState::Live);
+        live.map(|(id, session)| (*id, session))
+    }
+
     /// The store of a voter, by the number that consensus has for it.
     pub(crate) fn store_of(&self, id: RaftId) -> Option<u64> {
         let member = self.members.get(&NodeId(node_of(id)))?;
@@ -188,7 +208,7 @@ impl State {
         let answer = self.carry_out(index, &request.command, touched);
         // A grant is idempotent by nature: what the session holds is answered as it is. Its answer can be long, and
         // is not remembered.
-        if !matches!(request.command, Command::Grant { .. }) {
+        if !matches!(request.command, Command::Grant { .. } | Command::Assign { .. }) {
             self.remember(index, request.id, answer.clone());
             touched.heads = true;
         }
@@ -236,6 +256,9 @@ impl State {
             Command::Bind { node, store } => Ok(self.bind(*node, *store)),
             Command::Enlist { node, store } => Ok(self.enlist(index, *node, *store)),
             Command::Retire { node } => Ok(self.retire(*node)),
+            Command::HandOver { bucket, epoch } => self.hand_over(*bucket, *epoch, touched),
+            Command::Assign { buckets, to } => self.assign(buckets, *to, touched),
+            Command::SetDraining { node, draining } => Ok(self.set_draining(*node, *draining)),
         };
         result.unwrap_or_else(Answer::Refused)
     }
@@ -271,6 +294,16 @@ impl State {
     fn retire(&mut self, node: NodeId) -> Answer {
         if let Some(member) = self.members.get_mut(&node) {
             member.removed = true;
+        }
+        self.draining.remove(&node);
+        Answer::Done
+    }
+
+    fn set_draining(&mut self, node: NodeId, draining: bool) -> Answer {
+        if draining {
+            self.draining.insert(node);
+        } else {
+            self.draining.remove(&node);
         }
         Answer::Done
     }
@@ -310,19 +343,32 @@ impl State {
         wanted: &Wanted,
         touched: &mut Touched,
     ) -> Result<Answer, Refusal> {
-        let incarnation = self.config.ok_or(Refusal::NotFounded)?.incarnation;
+        self.config.ok_or(Refusal::NotFounded)?;
         if !self.is_live(session) {
             return Err(Refusal::NoSession);
         }
-        let mut buckets: Vec<Bucket> = match wanted {
+        let buckets: Vec<Bucket> = match wanted {
             Wanted::These(buckets) => buckets.clone(),
             Wanted::AllFree => (0..=Bucket::MAX).collect(),
         };
+        Ok(Answer::Granted(self.grant_all(buckets, session, touched)))
+    }
+
+    /// What of these buckets nobody else can have goes to that node, whoever asks.
+    fn assign(&mut self, buckets: &[Bucket], to: NodeId, touched: &mut Touched) -> Result<Answer, Refusal> {
+        let session = self.live_session_of(to).ok_or(Refusal::NoSession)?;
+        if !self.may_be_given(to) {
+            return Err(Refusal::NodeDraining);
+        }
+        Ok(Answer::Granted(self.grant_all(buckets.to_vec(), session, touched)))
+    }
+
+    fn grant_all(&mut self, mut buckets: Vec<Bucket>, session: SessionId, touched: &mut Touched) -> Vec<Run> {
         buckets.sort_unstable();
         buckets.dedup();
         let mut runs: Vec<Run> = Vec::new();
         for bucket in buckets {
-            let Some(epoch) = self.grant_one(bucket, session, incarnation, touched) else { continue };
+            let Some(epoch) = self.grant_one(bucket, session, touched) else { continue };
             match runs.last_mut() {
                 Some(run) if run.epoch == epoch && run.last.checked_add(1) == Some(bucket) => {
                     run.last = bucket
@@ -330,21 +376,18 @@ impl State {
                 Some(_) | None => runs.push(Run { first: bucket, last: bucket, epoch }),
             }
         }
-        Ok(Answer::Granted(runs))
+        runs
     }
 
     /// L-SM1: only what no live session holds is granted, always under a higher epoch, even to the same node.
-    fn grant_one(
-        &mut self,
-        bucket: Bucket,
-        session: SessionId,
-        incarnation: u32,
-        touched: &mut Touched,
-    ) -> Option<Epoch> {
+    fn grant_one(&mut self, bucket: Bucket, session: SessionId, touched: &mut Touched) -> Option<Epoch> {
+        let incarnation = self.config?.incarnation;
+        let node = self.sessions.get(&session)?.node;
         let old = self.bucket(bucket);
         match old.session() {
             Some(owner) if owner == session => return Some(old.epoch),
             Some(owner) if self.is_live(owner) => return None,
+            Some(_) | None if !self.may_be_given(node) => return None,
             Some(owner) => self.lose_bucket(owner),
             None => {}
         }
@@ -393,6 +436,18 @@ impl State {
             self.set_bucket(bucket, BucketState { epoch, holder: Holder::Free }, touched);
             self.lose_bucket(owner);
             touched.heads = true;
+        }
+        Ok(Answer::Done)
+    }
+
+    /// §7.1, in one step, so that the bucket is nobody's at no time. If the other node has died meanwhile, or is being
+    /// emptied itself, anybody may have it.
+    fn hand_over(&mut self, bucket: Bucket, epoch: Epoch, touched: &mut Touched) -> Result<Answer, Refusal> {
+        self.live_owner(bucket, epoch)?;
+        let Holder::Draining(_, to) = self.bucket(bucket).holder else { return Err(Refusal::NotDraining) };
+        self.release(bucket, epoch, touched)?;
+        if let Some(session) = self.live_session_of(to) {
+            self.grant_one(bucket, session, touched);
         }
         Ok(Answer::Done)
     }

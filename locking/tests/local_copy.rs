@@ -46,6 +46,7 @@ fn commands() -> Vec<(u64, Command)> {
         (3, Command::Grant { session: SessionId(2), wanted: Wanted::AllFree }),
         (4, Command::Witness { records: (1..=50).map(record).collect() }),
         (5, Command::Forget { bucket: 700, epoch: model::Epoch::new(1, 1), subkey: [9; 16] }),
+        (6, Command::SetDraining { node: NodeId(2), draining: true }),
     ]
 }
 
@@ -78,7 +79,7 @@ fn a_restart_finds_the_state_as_it_was() {
     // It goes on from there.
     let mut machine = machine(Some(found));
     let (stop, thread) = copy.follow(machine.reader()).expect("follows");
-    apply(&mut machine, vec![(6, Command::SessionClose { session: SessionId(2) })]);
+    apply(&mut machine, vec![(7, Command::SessionClose { session: SessionId(2) })]);
     drop(stop);
     thread.join().expect("ends");
     let (_, found) = Copy::open(&directory, STORE).expect("opens");

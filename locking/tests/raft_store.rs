@@ -401,16 +401,31 @@ fn a_snapshot_is_there_whole_or_not_at_all_wherever_the_process_is_killed() {
 }
 
 #[test]
-fn a_snapshot_from_before_sites_had_several_nodes_is_read() {
+fn snapshots_of_earlier_versions_are_read() {
     let (meta, bytes) = snapshot_of(10);
     let (_, state) = snapshot::decode(&bytes).expect("reads");
-    let before = (state.config, &state.sessions, &state.clients, &state.shards);
-    let content = coding::encode(&(&meta, before)).expect("encodes");
-    let mut old = b"ROOSTSN1".to_vec();
-    old.extend_from_slice(&crc32fast::hash(&content).to_le_bytes());
-    old.extend_from_slice(&content);
-    let (found, read) = snapshot::decode(&old).expect("reads");
-    assert_eq!((found, read), (meta, state));
+    let without_members = (state.config, &state.sessions, &state.clients, &state.shards);
+    let without_draining = (state.config, &state.sessions, &state.clients, &state.shards, &state.members);
+    let contents = [
+        (b"ROOSTSN1", coding::encode(&(&meta, without_members)).expect("encodes")),
+        (b"ROOSTSN2", coding::encode(&(&meta, without_draining)).expect("encodes")),
+    ];
+    for (magic, content) in contents {
+        let mut old = magic.to_vec();
+        old.extend_from_slice(&crc32fast::hash(&content).to_le_bytes());
+        old.extend_from_slice(&content);
+        let (found, read) = snapshot::decode(&old).expect("reads");
+        assert_eq!((found, read), (meta.clone(), state.clone()));
+    }
+}
+
+#[test]
+fn a_snapshot_of_a_newer_version_is_refused() {
+    let (_, bytes) = snapshot_of(10);
+    let mut newer = bytes.to_vec();
+    newer[7] = b'9';
+    let error = snapshot::decode(&newer).expect_err("newer");
+    assert!(error.to_string().contains("newer version"), "{error}");
 }
 
 #[test]

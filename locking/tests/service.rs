@@ -103,7 +103,8 @@ async fn all_free_buckets_are_granted_in_one_entry_and_released_one_by_one() {
     assert_eq!(refused, Err(WitnessError::StaleEpoch));
     assert!(locking.grant(65_535).await.expect("free") > epoch);
     locking.shutdown().await;
-    let error = locking.release(1).await.expect_err("stopped");
+    assert_eq!(locking.held(1), None, "the session is closed, and so is what it held");
+    let error = locking.grant(1).await.expect_err("stopped");
     assert!(matches!(error, GrantError::NoAnswer(_)), "{error}");
 }
 

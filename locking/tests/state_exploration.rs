@@ -28,6 +28,21 @@ enum Step {
     Release {
         node: u8,
     },
+    /// Somebody wants the node's bucket to go to the other one.
+    Drain {
+        node: u8,
+    },
+    HandOver {
+        node: u8,
+    },
+    /// Somebody gives a node what it can have; it hears of it from the map.
+    Assign {
+        node: u8,
+    },
+    Empty {
+        node: u8,
+        draining: bool,
+    },
     /// Under the epoch that the node believes in, however old; `past` many tenures ago.
     Witness {
         node: u8,
@@ -87,9 +102,46 @@ impl World {
                 let Some((epoch, _)) = self.tenures[usize::from(node)].last().copied() else { return false };
                 self.ask(Command::Release { bucket: BUCKET, epoch });
             }
+            Step::Drain { node } => {
+                let Some((epoch, _)) = self.tenures[usize::from(node)].last().copied() else { return false };
+                self.ask(Command::Drain { bucket: BUCKET, epoch, to: Some(NodeId(1 - node)) });
+            }
+            Step::HandOver { node } => {
+                let Some((epoch, _)) = self.tenures[usize::from(node)].last().copied() else { return false };
+                let answer = self.ask(Command::HandOver { bucket: BUCKET, epoch });
+                if answer == Answer::Done {
+                    self.hear(1 - usize::from(node));
+                }
+            }
+            Step::Assign { node } => {
+                let answer = self.ask(Command::Assign { buckets: vec![BUCKET], to: NodeId(node) });
+                if matches!(&answer, Answer::Granted(runs) if !runs.is_empty()) {
+                    self.hear(usize::from(node));
+                }
+            }
+            Step::Empty { node, draining } => {
+                self.ask(Command::SetDraining { node: NodeId(node), draining });
+            }
             Step::Witness { node, past, counter } => return self.witness(usize::from(node), past, counter),
         }
         true
+    }
+
+    /// A node hears from the map that it was given the bucket.
+    fn hear(&mut self, node: usize) {
+        let found = self.state.bucket(BUCKET);
+        let Some(session) = found.session().filter(|session| self.sessions[node] == Some(*session)) else {
+            return;
+        };
+        self.given(node, found.epoch, session);
+    }
+
+    fn given(&mut self, node: usize, epoch: Epoch, session: SessionId) {
+        if self.tenures[node].last() != Some(&(epoch, session)) {
+            assert!(self.granted.last() < Some(&epoch), "epochs rise with every grant (J1)");
+            self.granted.push(epoch);
+            self.tenures[node].push((epoch, session));
+        }
     }
 
     fn grant(&mut self, node: usize) -> bool {
@@ -97,11 +149,8 @@ impl World {
         let answer = self.ask(Command::Grant { session, wanted: Wanted::These(vec![BUCKET]) });
         if let Answer::Granted(runs) = answer
             && let Some(run) = runs.first()
-            && self.tenures[node].last() != Some(&(run.epoch, session))
         {
-            assert!(self.granted.last() < Some(&run.epoch), "epochs rise with every grant (J1)");
-            self.granted.push(run.epoch);
-            self.tenures[node].push((run.epoch, session));
+            self.given(node, run.epoch, session);
         }
         true
     }
@@ -147,6 +196,9 @@ fn all_steps() -> Vec<Step> {
         steps.push(Step::Expire { node });
         steps.push(Step::Grant { node });
         steps.push(Step::Release { node });
+        steps.push(Step::Drain { node });
+        steps.push(Step::HandOver { node });
+        steps.push(Step::Assign { node });
         for past in 0..2 {
             steps.push(Step::Witness { node, past, counter: 1 });
         }
@@ -188,6 +240,10 @@ fn any_step() -> impl Strategy<Value = Step> {
         1 => (0u8..2).prop_map(|node| Step::Expire { node }),
         3 => (0u8..2).prop_map(|node| Step::Grant { node }),
         1 => (0u8..2).prop_map(|node| Step::Release { node }),
+        1 => (0u8..2).prop_map(|node| Step::Drain { node }),
+        2 => (0u8..2).prop_map(|node| Step::HandOver { node }),
+        1 => (0u8..2).prop_map(|node| Step::Assign { node }),
+        1 => (0u8..2, any::<bool>()).prop_map(|(node, draining)| Step::Empty { node, draining }),
         5 => (0u8..2, 0usize..3, 0u64..6).prop_map(|(node, past, counter)| Step::Witness { node, past, counter }),
     ]
 }

@@ -330,3 +330,127 @@ fn a_node_is_known_by_the_disk_that_was_named_first() {
     service.ask(Command::Enlist { node: NodeId(3), store: 32 });
     assert!(member(&service).instance > first.instance, "an instance is never used twice");
 }
+
+fn drain(bucket: Bucket, epoch: Epoch, to: u8) -> Command {
+    Command::Drain { bucket, epoch, to: Some(NodeId(to)) }
+}
+
+#[test]
+fn a_bucket_that_is_handed_over_is_at_no_time_nobodys() {
+    // (§7.1, L-SM1)
+    let mut service = Service::founded(1);
+    let (one, two) = (service.open(1), service.open(2));
+    let epoch = service.grant(one, 3).expect("free");
+    assert_eq!(service.witness(3, epoch, 10), Ok(()));
+    let give = Command::HandOver { bucket: 3, epoch };
+    assert_eq!(service.ask(give.clone()), Answer::Refused(Refusal::NotDraining), "nobody asked for it");
+    service.ask(drain(3, epoch, 2));
+    service.ask(Command::Drain { bucket: 3, epoch, to: None });
+    assert_eq!(service.ask(give.clone()), Answer::Refused(Refusal::NotDraining), "the wish was taken back");
+    assert_eq!(service.witness(3, epoch, 11), Ok(()), "it stays");
+
+    service.ask(drain(3, epoch, 2));
+    let id = RequestId { client: 77, seq: 1 };
+    assert_eq!(service.send(id, give.clone()), Answer::Done);
+    let given = service.state.bucket(3);
+    assert_eq!(given.holder, Holder::Owned(two));
+    assert!(given.epoch > epoch);
+    assert_eq!(service.witness(3, epoch, 12), Err(Refusal::StaleEpoch));
+    assert_eq!(service.witness(3, given.epoch, 12), Ok(()));
+    assert_eq!(service.send(id, give.clone()), Answer::Done, "its answer was lost");
+    assert_eq!(service.ask(give), Answer::Refused(Refusal::StaleEpoch), "it is another's now");
+    assert_eq!(service.state.bucket(3), given);
+}
+
+#[test]
+fn a_bucket_for_a_node_that_is_gone_is_anybodys() {
+    let mut service = Service::founded(1);
+    let (one, two, three) = (service.open(1), service.open(2), service.open(3));
+    let handed = service.grant(one, 3).expect("free");
+    service.ask(drain(3, handed, 2));
+    let released = service.grant(one, 4).expect("free");
+    service.ask(drain(4, released, 2));
+    let orphaned = service.grant(one, 5).expect("free");
+    service.ask(drain(5, orphaned, 2));
+    service.ask(Command::SessionExpire { session: two });
+    assert_eq!(service.ask(Command::HandOver { bucket: 3, epoch: handed }), Answer::Done);
+    assert_eq!(service.state.bucket(3).holder, Holder::Free);
+    service.ask(Command::Release { bucket: 4, epoch: released });
+    service.ask(Command::SessionExpire { session: one });
+    for (bucket, epoch) in [(3, handed), (4, released), (5, orphaned)] {
+        assert!(service.grant(three, bucket).expect("anybody's") > epoch, "bucket {bucket}");
+    }
+}
+
+#[test]
+fn only_the_live_owner_hands_a_bucket_over() {
+    // (L-SM2)
+    let mut service = Service::founded(1);
+    let (one, _two) = (service.open(1), service.open(2));
+    let epoch = service.grant(one, 3).expect("free");
+    service.ask(drain(3, epoch, 2));
+    let other = Command::HandOver { bucket: 3, epoch: epoch.next().expect("low") };
+    assert_eq!(service.ask(other), Answer::Refused(Refusal::StaleEpoch));
+    service.ask(Command::SessionExpire { session: one });
+    assert_eq!(service.ask(Command::HandOver { bucket: 3, epoch }), Answer::Refused(Refusal::StaleEpoch));
+}
+
+#[test]
+fn buckets_are_assigned_to_a_live_node_unless_a_live_session_holds_them() {
+    let mut service = Service::founded(1);
+    let (one, two, three) = (service.open(1), service.open(2), service.open(3));
+    let held = service.grant(one, 3).expect("free");
+    let mine = service.grant(two, 4).expect("free");
+    let lost = service.grant(three, 5).expect("free");
+    service.ask(Command::SessionExpire { session: three });
+    let assign = Command::Assign { buckets: vec![6, 5, 4, 3, 3], to: NodeId(2) };
+    let higher = lost.next().expect("low");
+    let runs = vec![
+        Run { first: 4, last: 4, epoch: mine },
+        Run { first: 5, last: 5, epoch: higher },
+        Run { first: 6, last: 6, epoch: Epoch::new(1, 1) },
+    ];
+    assert_eq!(service.ask(assign.clone()), Answer::Granted(runs.clone()));
+    assert_eq!(service.ask(assign), Answer::Granted(runs), "asked for twice, given once");
+    assert_eq!(service.state.bucket(3).epoch, held);
+    let gone = Command::Assign { buckets: vec![9], to: NodeId(3) };
+    assert_eq!(service.ask(gone), Answer::Refused(Refusal::NoSession));
+}
+
+#[test]
+fn a_node_that_is_emptied_is_given_nothing_while_another_could_have_it() {
+    let mut service = Service::founded(1);
+    let (one, two) = (service.open(1), service.open(2));
+    let epoch = service.grant(one, 3).expect("free");
+    service.ask(Command::SetDraining { node: NodeId(1), draining: true });
+    assert_eq!(service.grant(one, 3), Some(epoch), "what it holds it holds until it hands it over");
+    assert_eq!(service.witness(3, epoch, 1), Ok(()));
+    assert_eq!(service.grant(one, 4), None);
+    let all = service.ask(Command::Grant { session: one, wanted: Wanted::AllFree });
+    assert_eq!(all, Answer::Granted(vec![Run { first: 3, last: 3, epoch }]));
+    let assign = Command::Assign { buckets: vec![4], to: NodeId(1) };
+    assert_eq!(service.ask(assign), Answer::Refused(Refusal::NodeDraining));
+    let other = service.grant(two, 5).expect("free");
+    service.ask(drain(5, other, 1));
+    service.ask(Command::HandOver { bucket: 5, epoch: other });
+    assert_eq!(service.state.bucket(5).holder, Holder::Free, "not to a node that is emptied either");
+
+    service.ask(Command::SetDraining { node: NodeId(2), draining: true });
+    assert!(service.grant(one, 4).is_some(), "all are emptied: somebody must serve");
+    service.ask(Command::SetDraining { node: NodeId(2), draining: false });
+    service.ask(Command::SessionExpire { session: two });
+    assert!(service.grant(one, 6).is_some(), "nobody else lives");
+    service.open(2);
+    assert_eq!(service.grant(one, 7), None);
+    service.ask(Command::SetDraining { node: NodeId(1), draining: false });
+    assert!(service.grant(one, 7).is_some());
+}
+
+#[test]
+fn a_node_that_leaves_the_site_is_not_being_emptied_when_it_comes_back() {
+    let mut service = Service::founded(1);
+    service.ask(Command::Bind { node: NodeId(3), store: 30 });
+    service.ask(Command::SetDraining { node: NodeId(3), draining: true });
+    service.ask(Command::Retire { node: NodeId(3) });
+    assert!(service.state.draining.is_empty());
+}

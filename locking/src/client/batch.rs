@@ -269,7 +269,9 @@ impl<P: Proposals> Work<P> {
             | Refusal::NoSession
             | Refusal::NotFounded
             | Refusal::FoundedOtherwise
-            | Refusal::TooMany => {
+            | Refusal::TooMany
+            | Refusal::NotDraining
+            | Refusal::NodeDraining => {
                 self.counters.stale_epoch();
                 WitnessError::StaleEpoch
             }

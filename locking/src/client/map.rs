@@ -20,6 +20,18 @@ pub enum Owner {
     Nobody,
 }
 
+/// Where a bucket is, for whoever spreads them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Placed {
+    /// No live session holds it.
+    Free,
+    Owned(NodeId),
+    Draining {
+        from: NodeId,
+        to: NodeId,
+    },
+}
+
 /// What a node is to the group.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Role {
@@ -41,6 +53,8 @@ pub struct NodeStatus {
     pub session: Option<SessionId>,
     /// Buckets that its live session owns.
     pub buckets: u32,
+    /// It is being emptied: it is given no buckets.
+    pub draining: bool,
 }
 
 impl Locking {
@@ -66,6 +80,24 @@ impl Locking {
                 Holder::Draining(..) | Holder::Owned(_) | Holder::Free => None,
             });
             wanted.collect()
+        })
+    }
+
+    /// Where every bucket is, in their order.
+    pub fn map(&self) -> Vec<Placed> {
+        self.0.voter.reader().read(|state| {
+            let owner =
+                |session| state.sessions.get(&session).filter(|owner| owner.state == SessionState::Live);
+            let placed = |bucket| match state.bucket(bucket).holder {
+                Holder::Free => Placed::Free,
+                Holder::Owned(session) => {
+                    owner(session).map_or(Placed::Free, |owner| Placed::Owned(owner.node))
+                }
+                Holder::Draining(session, to) => {
+                    owner(session).map_or(Placed::Free, |owner| Placed::Draining { from: owner.node, to })
+                }
+            };
+            (0..=Bucket::MAX).map(placed).collect()
         })
     }
 
@@ -100,6 +132,7 @@ impl Locking {
                         role,
                         session: session.map(|(id, _, _)| id),
                         buckets: session.map_or(0, |(_, _, buckets)| buckets),
+                        draining: state.draining.contains(&NodeId(*node)),
                     }
                 })
                 .collect()

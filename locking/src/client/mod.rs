@@ -1,17 +1,17 @@
 //! What a node asks of the coordination service: a session, buckets, witnesses.
 //!
 //! Invariants
-//! - An epoch that is handed out was granted to the present session, and is forgotten with it (L-LE3).
+//! - An epoch that is handed out was granted to the present session, and is forgotten with it (L-LE3, [`holdings`]).
 //! - A session whose lease has ended is never used again; a new one takes its place (L-LE2).
 //! - Witnesses go in the order in which they were submitted.
 
 mod batch;
 mod counters;
+mod holdings;
 mod map;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -21,15 +21,16 @@ use tokio::sync::watch;
 
 pub use batch::{Ticket, WitnessError};
 pub use counters::{LATENCY_BOUNDS_US, WitnessCounters};
-pub use map::{NodeStatus, Owner, Role};
+pub use map::{NodeStatus, Owner, Placed, Role};
 
 use batch::Batcher;
 use counters::Counters;
+use holdings::Holdings;
 
 use crate::clock::boottime;
 use crate::command::{
-    Answer, BUCKETS, Bucket, Command, NodeId, Record, Refusal, Request, RequestId, Run, SessionId, Subkey,
-    Value, Wanted, Witness,
+    Answer, Bucket, Command, NodeId, Record, Refusal, Request, RequestId, Run, SessionId, Subkey, Value,
+    Wanted, Witness,
 };
 use crate::lease::{Lease, Length};
 use crate::peer::message::Change;
@@ -67,6 +68,9 @@ pub enum GrantError {
     /// Ask its owner.
     #[error("bucket {0} is held by another node")]
     HeldElsewhere(Bucket),
+    /// Nobody holds it, and this node is to get no more: another node can have it by [`Locking::assign`].
+    #[error("bucket {0} is for another node, because this one is being emptied")]
+    Draining(Bucket),
     #[error("refused: {0}")]
     Refused(Refusal),
     #[error(transparent)]
@@ -105,8 +109,7 @@ struct Inner {
     length: Length,
     tenure: Arc<Mutex<Tenure>>,
     sessions: watch::Sender<SessionId>,
-    /// Epoch of each bucket that the session holds, 0 for none.
-    epochs: Box<[AtomicU64]>,
+    holdings: Arc<Holdings>,
     wanted: Mutex<BTreeSet<Bucket>>,
     /// One request at a time, so that the service's memory of answers always covers the one under way.
     requests: tokio::sync::Mutex<Requests>,
@@ -168,6 +171,9 @@ impl Locking {
         };
         let counters = Arc::new(Counters::default());
         let sessions = watch::Sender::new(tenure.session);
+        let holdings = Arc::new(Holdings::new(tenure.session));
+        let follows = Arc::clone(&holdings);
+        voter.reader().follow(Box::new(move |state, moved| follows.moved(state, moved)));
         let tenure = Arc::new(Mutex::new(tenure));
         let hoped = Arc::clone(&tenure);
         let hope = Box::new(move || lock(&hoped).lease.may_read(boottime()));
@@ -181,7 +187,7 @@ impl Locking {
             length: options.lease,
             sessions,
             tenure,
-            epochs: (0..BUCKETS).map(|_| AtomicU64::new(0)).collect(),
+            holdings,
             wanted: Mutex::new(BTreeSet::new()),
             requests: tokio::sync::Mutex::new(requests),
             counters,
@@ -218,7 +224,7 @@ impl Locking {
 
     /// The epoch under which this session holds the bucket, without asking anybody.
     pub fn held(&self, bucket: Bucket) -> Option<Epoch> {
-        self.0.held(bucket)
+        self.0.holdings.held(bucket)
     }
 
     /// Makes this node the owner of a bucket. One that it holds already is answered as it is.
@@ -237,28 +243,29 @@ impl Locking {
             wanted.push(bucket);
         }
         self.ask_for(&mut requests, Wanted::These(wanted)).await?;
-        self.held(bucket).ok_or(GrantError::HeldElsewhere(bucket))
+        self.held(bucket).ok_or_else(|| self.why_not(bucket))
+    }
+
+    fn why_not(&self, bucket: Bucket) -> GrantError {
+        let held_by_other = self.0.voter.reader().read(|state| {
+            let owner = state.bucket(bucket).session();
+            owner.is_some_and(|owner| state.is_live(owner)) || state.may_be_given(self.0.node)
+        });
+        if held_by_other { GrantError::HeldElsewhere(bucket) } else { GrantError::Draining(bucket) }
     }
 
     /// Makes this node the owner of every bucket that nobody holds. Returns how many it holds then.
     pub async fn grant_all(&self) -> Result<usize, GrantError> {
         let mut requests = self.0.requests.lock().await;
         let runs = self.ask_for(&mut requests, Wanted::AllFree).await?;
-        Ok(runs.iter().map(|run| usize::from(run.last - run.first) + 1).sum())
+        Ok(count(&runs))
     }
 
     async fn ask_for(&self, requests: &mut Requests, wanted: Wanted) -> Result<Vec<Run>, GrantError> {
         let session = self.session();
         match requests.ask(&self.0.voter, Command::Grant { session, wanted }).await? {
             Answer::Granted(runs) => {
-                let tenure = lock(&self.0.tenure);
-                // A session that was lost meanwhile has nothing.
-                if tenure.session == session {
-                    for run in &runs {
-                        let epochs = &self.0.epochs[usize::from(run.first)..=usize::from(run.last)];
-                        epochs.iter().for_each(|epoch| epoch.store(run.epoch.get(), Ordering::Release));
-                    }
-                }
+                self.0.holdings.granted(session, &runs);
                 Ok(runs)
             }
             Answer::Refused(refusal) => Err(GrantError::Refused(refusal)),
@@ -270,20 +277,47 @@ impl Locking {
 
     /// Gives a bucket back. The caller has finished everything that it had begun under its epoch.
     pub async fn release(&self, bucket: Bucket) -> Result<(), GrantError> {
+        self.leave(bucket, |epoch| Command::Release { bucket, epoch }).await
+    }
+
+    /// Gives a bucket that this node was asked to hand over to the node that is to have it (§7.1), in one step. The
+    /// caller has finished everything that it had begun under its epoch. If that node has died meanwhile the bucket
+    /// becomes free; if the wish was taken back it stays here, and [`Refusal::NotDraining`] says so.
+    pub async fn hand_over(&self, bucket: Bucket) -> Result<(), GrantError> {
+        self.leave(bucket, |epoch| Command::HandOver { bucket, epoch }).await
+    }
+
+    /// Nothing is begun under the epoch any more from before the service is asked: it may be over at any moment.
+    async fn leave(&self, bucket: Bucket, how: impl FnOnce(Epoch) -> Command) -> Result<(), GrantError> {
         let mut requests = self.0.requests.lock().await;
-        let Some(epoch) = self.held(bucket) else { return Ok(()) };
-        self.0.forget_epoch(bucket, epoch);
-        match requests.ask(&self.0.voter, Command::Release { bucket, epoch }).await? {
+        let Some(epoch) = self.0.holdings.leave(bucket) else { return Ok(()) };
+        match requests.ask(&self.0.voter, how(epoch)).await? {
             Answer::Done => Ok(()),
-            Answer::Refused(refusal) => Err(GrantError::Refused(refusal)),
+            Answer::Refused(refusal) => {
+                self.0.voter.reader().read(|state| self.0.holdings.stay(bucket, state));
+                Err(GrantError::Refused(refusal))
+            }
             other @ (Answer::Nothing | Answer::Opened(_) | Answer::Granted(_) | Answer::Witnessed { .. }) => {
                 Err(unexpected(&other).into())
             }
         }
     }
 
+    /// Gives a node those of these buckets that no live session holds: after a crash, or to spread them. Returns how
+    /// many of them it holds then.
+    pub async fn assign(&self, buckets: Vec<Bucket>, to: NodeId) -> Result<usize, GrantError> {
+        let mut requests = self.0.requests.lock().await;
+        match requests.ask(&self.0.voter, Command::Assign { buckets, to }).await? {
+            Answer::Granted(runs) => Ok(count(&runs)),
+            Answer::Refused(refusal) => Err(GrantError::Refused(refusal)),
+            other @ (Answer::Done | Answer::Nothing | Answer::Opened(_) | Answer::Witnessed { .. }) => {
+                Err(unexpected(&other).into())
+            }
+        }
+    }
+
     /// Asks the owner of a bucket to hand it over to a node, or with `None` to keep it (§7.1). The owner sees it in
-    /// [`Self::to_hand_over`], finishes what it has begun and releases the bucket; the other then has it granted.
+    /// [`Self::to_hand_over`], finishes what it has begun and calls [`Self::hand_over`].
     pub async fn drain(&self, bucket: Bucket, to: Option<NodeId>) -> Result<(), GrantError> {
         let mut requests = self.0.requests.lock().await;
         let epoch = self.0.voter.reader().read(|state| state.bucket(bucket).epoch);
@@ -362,7 +396,7 @@ impl Locking {
             session,
             session_live,
             lease_remaining: lease.remaining(boottime()),
-            buckets: self.0.epochs.iter().filter(|epoch| epoch.load(Ordering::Relaxed) != 0).count(),
+            buckets: self.0.holdings.count(),
             witnesses,
             counters: self.0.counters.read(),
         }
@@ -396,23 +430,6 @@ impl Locking {
 }
 
 impl Inner {
-    fn held(&self, bucket: Bucket) -> Option<Epoch> {
-        match self.epochs[usize::from(bucket)].load(Ordering::Acquire) {
-            0 => None,
-            epoch => Some(Epoch::from_u64(epoch)),
-        }
-    }
-
-    fn forget_epoch(&self, bucket: Bucket, epoch: Epoch) {
-        // Another epoch that has come meanwhile stays.
-        let _ = self.epochs[usize::from(bucket)].compare_exchange(
-            epoch.get(),
-            0,
-            Ordering::AcqRel,
-            Ordering::Acquire,
-        );
-    }
-
     /// One renewal. It is acknowledged when a quorum agrees who leads, and the session is live in what it agreed on.
     async fn renew_once(&self) {
         let sent = boottime();
@@ -440,14 +457,18 @@ impl Inner {
         let mut requests = self.requests.lock().await;
         match open_session(&self.voter, &mut requests, self.node, self.length).await {
             Ok(tenure) => {
-                let mut current = lock(&self.tenure);
-                self.epochs.iter().for_each(|epoch| epoch.store(0, Ordering::Release));
-                *current = tenure;
+                // What is held is the new session's before its lease is believed in: never an old epoch under it.
+                self.voter.reader().read(|state| self.holdings.adopt(tenure.session, state));
+                *lock(&self.tenure) = tenure;
                 self.sessions.send_replace(tenure.session);
             }
             Err(error) => tracing::error!(%error, "no new session"),
         }
     }
+}
+
+fn count(runs: &[Run]) -> usize {
+    runs.iter().map(|run| usize::from(run.last.saturating_sub(run.first)) + 1).sum()
 }
 
 fn unexpected(answer: &Answer) -> NoAnswer {

@@ -143,10 +143,32 @@ pub enum Change {
     TransferLeader {
         node: u8,
     },
-    /// All processes of the node that have a session now are certainly dead (L-LE4).
+    /// All processes of the node that have a session now are certainly dead (L-LE4): their buckets are free at once.
+    /// An operator may say so when the machine is off or fenced, or the orchestrator has confirmed that the container
+    /// is gone; that it does not answer is no evidence. Said of a process that lives, nothing that it was acknowledged
+    /// is lost and nothing of its own is taken any more; but it goes on answering reads until its lease ends, and
+    /// those can be stale (J6).
     Dead {
         node: u8,
     },
+    /// Empties a node: it is given no buckets any more, as long as another node lives.
+    Drain {
+        node: u8,
+    },
+    /// The node is given buckets again.
+    Undrain {
+        node: u8,
+    },
+}
+
+impl Change {
+    /// How long it may take; one that only writes something down is tried elsewhere soon.
+    pub(crate) fn is_brief(&self) -> bool {
+        match self {
+            Self::Add { .. } | Self::Remove { .. } | Self::TransferLeader { .. } => false,
+            Self::Dead { .. } | Self::Drain { .. } | Self::Undrain { .. } => true,
+        }
+    }
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]

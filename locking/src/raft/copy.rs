@@ -47,6 +47,36 @@ struct Head {
     clients: BTreeMap<u64, Memory>,
     members: BTreeMap<NodeId, Member>,
     totals: Totals,
+    /// Since nodes can be emptied. A head without it is a shorter one.
+    draining: BTreeSet<NodeId>,
+}
+
+/// [`Head`] before nodes could be emptied.
+#[derive(Debug, Deserialize)]
+struct HeadWithoutDraining {
+    store: u64,
+    last: Option<LogId>,
+    membership: StoredMembership,
+    config: Option<Config>,
+    sessions: BTreeMap<SessionId, Session>,
+    clients: BTreeMap<u64, Memory>,
+    members: BTreeMap<NodeId, Member>,
+    totals: Totals,
+}
+
+impl Head {
+    fn decode(bytes: &[u8]) -> io::Result<Self> {
+        coding::decode(bytes).or_else(|_| coding::decode(bytes).map(HeadWithoutDraining::into))
+    }
+}
+
+impl From<HeadWithoutDraining> for Head {
+    fn from(before: HeadWithoutDraining) -> Self {
+        let HeadWithoutDraining { store, last, membership, config, sessions, clients, members, totals } =
+            before;
+        let draining = BTreeSet::new();
+        Self { store, last, membership, config, sessions, clients, members, totals, draining }
+    }
 }
 
 /// Over all values but the head.
@@ -182,6 +212,7 @@ impl Copy {
             clients: applied.state.clients.clone(),
             members: applied.state.members.clone(),
             totals: self.totals,
+            draining: applied.state.draining.clone(),
         };
         batch.insert(HEAD_KEY, seal(HEAD_KEY, &coding::encode(&head)?));
         self.db.apply_batch(batch).map_err(io::Error::other)?;
@@ -239,7 +270,7 @@ fn load(db: &sled::Db, store: u64) -> io::Result<Option<(Applied, Totals)>> {
         let (key, value) = item.map_err(io::Error::other)?;
         let rest = unseal(&key, &value)?;
         if *key == *HEAD_KEY {
-            head = Some(coding::decode(rest)?);
+            head = Some(Head::decode(rest)?);
             continue;
         }
         totals.add(&value);
@@ -286,6 +317,7 @@ fn assemble(head: &Head, buckets: &[BucketState], witnesses: BTreeMap<(Bucket, [
         sessions: head.sessions.clone(),
         clients: head.clients.clone(),
         members: head.members.clone(),
+        draining: head.draining.clone(),
         ..State::default()
     };
     for (shard, buckets) in state.shards.iter_mut().zip(buckets.chunks_exact(SHARD_BUCKETS)) {
@@ -324,4 +356,33 @@ fn remove_tree(fs: &DiskFs, directory: &Path, depth: u32) -> nfs_compat::Result<
         }
     }
     fs.remove_dir(directory)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_head_of_an_earlier_version_is_read() {
+        let totals = Totals { count: 1, sum: u64::MAX };
+        let members = BTreeMap::from([(NodeId(1), Member { store: 5, instance: 0, removed: false })]);
+        let head = Head {
+            store: 7,
+            last: None,
+            membership: StoredMembership::default(),
+            config: Some(Config { site: 1, incarnation: 1 }),
+            sessions: BTreeMap::new(),
+            clients: BTreeMap::new(),
+            members,
+            totals,
+            draining: BTreeSet::from([NodeId(3)]),
+        };
+        let whole = coding::encode(&head).expect("encodes");
+        assert_eq!(Head::decode(&whole).expect("reads").draining, head.draining);
+        let Head { store, last, membership, config, sessions, clients, members, .. } = &head;
+        let old = (store, last, membership, config, sessions, clients, members, totals);
+        let read = Head::decode(&coding::encode(&old).expect("encodes")).expect("reads");
+        assert_eq!((read.store, read.totals, read.members.len()), (7, totals, 1));
+        assert!(read.draining.is_empty());
+    }
 }

@@ -5,7 +5,7 @@
 //! - Nothing here is the only copy of anything: the log and the snapshot are.
 
 use std::io;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use bytes::Bytes;
 use futures::{Stream, TryStreamExt};
@@ -16,7 +16,7 @@ use tokio::sync::watch;
 
 use super::snapshot::{self, Snapshots};
 use super::{Entry, LogId, Snapshot, SnapshotMeta, StoredMembership, TypeConfig};
-use crate::command::{Answer, Command};
+use crate::command::{Answer, Bucket, Command, Wanted};
 use crate::state::{State, Touched};
 
 /// The state after the last applied entry. Cloning is cheap.
@@ -36,10 +36,22 @@ struct Current {
     replaced: bool,
 }
 
+/// Buckets whose owner may be another after an entry.
+#[derive(Clone, Copy, Debug)]
+pub enum Moved<'a> {
+    These(&'a [Bucket]),
+    /// All, perhaps because sessions are other ones.
+    Any,
+}
+
+/// Is told of every change of owners in the order of the log, before the next entry is applied.
+pub type Follower = dyn Fn(&State, Moved<'_>) + Send + Sync;
+
 /// Read access to the applied state.
 #[derive(Clone)]
 pub struct Reader {
     current: Arc<Mutex<Current>>,
+    follower: Arc<OnceLock<Box<Follower>>>,
     /// Index of the last applied entry.
     applied: watch::Sender<Option<u64>>,
     /// Index of the entry that last changed who owns what, who has a session or who is a member.
@@ -48,7 +60,8 @@ pub struct Reader {
 
 impl Default for Reader {
     fn default() -> Self {
-        Self { current: Arc::default(), applied: watch::Sender::new(None), map: watch::Sender::new(0) }
+        let (applied, map) = (watch::Sender::new(None), watch::Sender::new(0));
+        Self { current: Arc::default(), follower: Arc::default(), applied, map }
     }
 }
 
@@ -60,6 +73,21 @@ impl Reader {
     /// Looks at the state. Nothing is applied meanwhile, so look briefly.
     pub fn read<T>(&self, look: impl FnOnce(&State) -> T) -> T {
         look(&self.lock().applied.state)
+    }
+
+    /// Tells this one follower of all changes of owners from now on. It must be brief, and read nothing of this state.
+    pub(crate) fn follow(&self, follower: Box<Follower>) {
+        let current = self.lock();
+        if self.follower.set(follower).is_err() {
+            tracing::error!("a state has one follower");
+        }
+        self.told(&current.applied.state, Moved::Any);
+    }
+
+    fn told(&self, state: &State, moved: Moved<'_>) {
+        if let Some(follower) = self.follower.get() {
+            follower(state, moved);
+        }
     }
 
     /// Tells how far entries are applied.
@@ -129,7 +157,13 @@ impl Machine {
                 touched.heads = true;
                 Answer::Nothing
             }
-            EntryPayload::Normal(proposal) => applied.state.apply(entry.index(), &proposal.0, touched),
+            EntryPayload::Normal(proposal) => {
+                let answer = applied.state.apply(entry.index(), &proposal.0, touched);
+                if let Some(moved) = moved_by(&proposal.0.command) {
+                    self.reader.told(&applied.state, moved);
+                }
+                answer
+            }
             EntryPayload::Membership(membership) => {
                 applied.membership = StoredMembership::new(Some(entry.log_id()), membership.clone());
                 touched.heads = true;
@@ -179,6 +213,7 @@ impl RaftStateMachine<TypeConfig> for Machine {
         current.applied = Applied { last: inside.last_log_id, membership: inside.last_membership, state };
         current.touched = Touched::default();
         current.replaced = true;
+        self.reader.told(&current.applied.state, Moved::Any);
         let last = current.applied.last;
         drop(current);
         self.reader.tell(last, true);
@@ -197,19 +232,29 @@ fn moves_the_map(entry: &Entry) -> bool {
     match &entry.payload {
         EntryPayload::Blank => false,
         EntryPayload::Membership(_) => true,
-        EntryPayload::Normal(proposal) => match &proposal.0.command {
-            Command::Witness { .. } | Command::Forget { .. } => false,
-            Command::Found { .. }
-            | Command::SessionOpen { .. }
-            | Command::SessionExpire { .. }
-            | Command::SessionClose { .. }
-            | Command::Grant { .. }
-            | Command::Drain { .. }
-            | Command::Release { .. }
-            | Command::Bind { .. }
-            | Command::Enlist { .. }
-            | Command::Retire { .. } => true,
-        },
+        EntryPayload::Normal(proposal) => moved_by(&proposal.0.command).is_some(),
+    }
+}
+
+/// Buckets whose owner may be another after a command, or `None` if it does not concern the map at all.
+fn moved_by(command: &Command) -> Option<Moved<'_>> {
+    match command {
+        Command::Witness { .. } | Command::Forget { .. } => None,
+        Command::SessionOpen { .. }
+        | Command::SessionExpire { .. }
+        | Command::SessionClose { .. }
+        | Command::Grant { wanted: Wanted::AllFree, .. } => Some(Moved::Any),
+        Command::Grant { wanted: Wanted::These(buckets), .. } | Command::Assign { buckets, .. } => {
+            Some(Moved::These(buckets))
+        }
+        Command::Drain { bucket, .. }
+        | Command::Release { bucket, .. }
+        | Command::HandOver { bucket, .. } => Some(Moved::These(std::slice::from_ref(bucket))),
+        Command::Found { .. }
+        | Command::Bind { .. }
+        | Command::Enlist { .. }
+        | Command::Retire { .. }
+        | Command::SetDraining { .. } => Some(Moved::These(&[])),
     }
 }
 

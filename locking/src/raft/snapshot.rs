@@ -5,10 +5,10 @@
 //! - The newest is removed only after a newer one is durable.
 //! - It carries the membership, and a checksum over everything; one that does not verify is not used.
 //!
-//! Layout: magic "ROOSTSN2", crc32 of the rest as little-endian u32, then the encoded (meta, state).
-//! "ROOSTSN1" was the same without members.
+//! Layout: magic "ROOSTSN3", crc32 of the rest as little-endian u32, then the encoded (meta, state).
+//! "ROOSTSN2" was the same without nodes that are being emptied, "ROOSTSN1" without members either.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -20,10 +20,11 @@ use nfs_compat::Fs;
 use serde::Deserialize;
 
 use super::{SnapshotMeta, coding};
-use crate::command::SessionId;
-use crate::state::{Config, Memory, Session, Shard, State};
+use crate::command::{NodeId, SessionId};
+use crate::state::{Config, Member, Memory, Session, Shard, State};
 
-const MAGIC: &[u8; 8] = b"ROOSTSN2";
+const MAGIC: &[u8; 8] = b"ROOSTSN3";
+const MAGIC_WITHOUT_DRAINING: &[u8; 8] = b"ROOSTSN2";
 const MAGIC_WITHOUT_MEMBERS: &[u8; 8] = b"ROOSTSN1";
 const HEADER_BYTES: usize = 12;
 const BYTES_MAX: u64 = 1 << 30;
@@ -39,18 +40,24 @@ pub fn encode(meta: &SnapshotMeta, state: &State) -> io::Result<Bytes> {
 }
 
 pub fn decode(bytes: &[u8]) -> io::Result<(SnapshotMeta, State)> {
-    let without_members = bytes.starts_with(MAGIC_WITHOUT_MEMBERS);
-    let rest = bytes.strip_prefix(if without_members { MAGIC_WITHOUT_MEMBERS } else { MAGIC });
-    let content = rest.and_then(|rest| rest.split_first_chunk::<4>());
-    let (crc, content) = content.ok_or_else(|| coding::invalid("not a snapshot".to_owned()))?;
+    let content = bytes
+        .split_first_chunk::<8>()
+        .and_then(|(magic, rest)| Some((magic, rest.split_first_chunk::<4>()?)));
+    let (magic, (crc, content)) = content.ok_or_else(|| coding::invalid("not a snapshot".to_owned()))?;
     if u32::from_le_bytes(*crc) != crc32fast::hash(content) {
         return Err(coding::invalid("snapshot checksum does not match".to_owned()));
     }
-    let (meta, state): (SnapshotMeta, State) = if without_members {
-        let (meta, before): (SnapshotMeta, WithoutMembers) = coding::decode(content)?;
-        (meta, before.into())
-    } else {
-        coding::decode(content)?
+    let (meta, state): (SnapshotMeta, State) = match magic {
+        MAGIC => coding::decode(content)?,
+        MAGIC_WITHOUT_DRAINING => {
+            let (meta, before): (SnapshotMeta, WithoutDraining) = coding::decode(content)?;
+            (meta, before.into())
+        }
+        MAGIC_WITHOUT_MEMBERS => {
+            let (meta, before): (SnapshotMeta, WithoutMembers) = coding::decode(content)?;
+            (meta, before.into())
+        }
+        _ => return Err(coding::invalid("not a snapshot, or one of a newer version of roost".to_owned())),
     };
     state.is_sound().then_some((meta, state)).ok_or_else(|| coding::invalid("snapshot is unsound".to_owned()))
 }
@@ -67,7 +74,24 @@ struct WithoutMembers {
 impl From<WithoutMembers> for State {
     fn from(before: WithoutMembers) -> Self {
         let WithoutMembers { config, sessions, clients, shards } = before;
-        Self { config, sessions, clients, shards, members: BTreeMap::new() }
+        Self { config, sessions, clients, shards, members: BTreeMap::new(), draining: BTreeSet::new() }
+    }
+}
+
+/// The state as snapshots held it before nodes could be emptied.
+#[derive(Deserialize)]
+struct WithoutDraining {
+    config: Option<Config>,
+    sessions: BTreeMap<SessionId, Session>,
+    clients: BTreeMap<u64, Memory>,
+    shards: Vec<Arc<Shard>>,
+    members: BTreeMap<NodeId, Member>,
+}
+
+impl From<WithoutDraining> for State {
+    fn from(before: WithoutDraining) -> Self {
+        let WithoutDraining { config, sessions, clients, shards, members } = before;
+        Self { config, sessions, clients, shards, members, draining: BTreeSet::new() }
     }
 }
 

@@ -19,7 +19,7 @@ use crate::peer::message::{Ask, Frame, Join, Kind, Reply, node_of, raft_id};
 use crate::raft::coding;
 
 /// How long one attempt may take; an answer that is later is asked for again.
-const ATTEMPT_MAX: Duration = Duration::from_secs(2);
+pub(super) const ATTEMPT_MAX: Duration = Duration::from_secs(2);
 
 impl Core {
     pub(super) fn is_stopped(&self) -> bool {

@@ -13,7 +13,7 @@ use openraft::{BasicNode, ChangeMembers, Instant};
 
 use super::RETRY_EVERY;
 use super::core::{Core, other_store};
-use super::leader::Not;
+use super::leader::{CONFIRM_MAX, Not};
 use crate::command::{Command, NodeId};
 use crate::peer::message::{Change, Hello, Here, Kind, RaftId, decode, node_of, raft_id};
 use crate::raft::coding;
@@ -33,15 +33,27 @@ impl Core {
     /// Changes the members, as the leader.
     pub(super) async fn change_here(&self, change: Change) -> Changed {
         self.term().ok_or(Not::Leader)?;
-        let Ok(_one_at_a_time) = self.changing.try_lock() else {
+        let one_at_a_time = self.changing.try_lock();
+        if one_at_a_time.is_err() && !change.is_brief() {
             return Ok(Err("another change of the members is under way: wait for it".to_owned()));
-        };
+        }
         match change {
             Change::Add { node, address } => self.add(node, &address).await,
             Change::Remove { node } => self.remove(node).await,
             Change::TransferLeader { node } => Ok(self.hand_over(node).await),
             Change::Dead { node } => self.expire_all_of(node).await,
+            Change::Drain { node } => self.set_draining(node, true).await,
+            Change::Undrain { node } => self.set_draining(node, false).await,
         }
+    }
+
+    async fn set_draining(&self, node: u8, draining: bool) -> Changed {
+        let known = self.reader.read(|state| state.members.contains_key(&NodeId(node)));
+        if draining && !known {
+            return Ok(Err(format!("there is no node {node} in this site: see `roost cluster status`")));
+        }
+        self.carry_out(Command::SetDraining { node: NodeId(node), draining }).await?;
+        Ok(Ok(()))
     }
 
     /// The voters, and the learners, that are agreed on.
@@ -227,6 +239,11 @@ impl Core {
 
     /// L-LE4: somebody vouches that its processes are dead.
     async fn expire_all_of(&self, node: u8) -> Changed {
+        // Whoever was elected just now may not have applied yet that the session was opened.
+        let index = self.read_index_here().await?;
+        if !self.applied_to(index, CONFIRM_MAX).await {
+            return Err(Not::Now("what was confirmed is not applied yet".to_owned()));
+        }
         let theirs = self.reader.read(|state| {
             let live = state
                 .sessions

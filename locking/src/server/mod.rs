@@ -360,8 +360,9 @@ impl Voter {
     /// Changes the members of the site, wherever its leader is. It can be asked for again: what is done stays done.
     pub async fn change(&self, change: Change) -> Result<(), ChangeError> {
         let longest = members::CHANGE_MAX * 3;
+        let attempt = if change.is_brief() { asking::ATTEMPT_MAX } else { longest };
         let until = tokio::time::Instant::now() + longest;
-        let reply = self.core.ask(Ask::Change(change), longest, until).await?;
+        let reply = self.core.ask(Ask::Change(change), attempt, until).await?;
         if let Reply::Failed(why) = reply {
             return Err(ChangeError::Refused(why));
         }

@@ -2,6 +2,7 @@
 
 mod failover;
 mod forming;
+mod giving;
 mod grpc;
 mod harness;
 mod members;

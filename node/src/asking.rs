@@ -12,7 +12,6 @@ use auth::{Authenticator, Checked, Exchange, Facts, Outcome, Progress, UserRecor
 use bytes::Bytes;
 use futures::future::BoxFuture;
 use model::{AccountId, EntryId, MailboxId};
-use nfs_compat::Fs;
 use rpc::relay::{Login, Open, Pipe};
 use session::{
     Answer, Elsewhere, HandOver, LockRefused, LoggedIn, LoginFailed, PendingLogin, Question, Read,
@@ -41,8 +40,6 @@ pub struct Services {
     pub recipient_delimiter: String,
     pub metrics: Arc<Metrics>,
     pub router: Router,
-    /// For what is spooled here and delivered elsewhere.
-    pub fs: Arc<dyn Fs>,
 }
 
 /// The account of a session, once somebody logged in.

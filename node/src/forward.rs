@@ -4,7 +4,7 @@
 //! - Recipients that a session names together travel together, as far as one node owns their accounts.
 //! - A recipient is asked for again, at whoever owns the account by then, only if the message cannot have been stored for
 //!   it, or if a delivery key lets the owner recognise it (L-CM2). Else its fate is told as unknown.
-//! - The body is read from the spool as the owner takes it, and is never whole in memory.
+//! - The message stays in the spool of this node until every recipient was answered; its owner links it from there.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -13,11 +13,8 @@ use std::time::Duration;
 use account::door::Append;
 use account::{Refused, Request};
 use auth::UserRecord;
-use bytes::Bytes;
 use futures::future::join_all;
-use futures::stream::{self, Stream};
-use nfs_compat::{File, Fs};
-use rpc::relay::{self, DATA_BYTES_MAX, DeliverError, Envelope, Outcome, RECIPIENTS_MAX, Recipient};
+use rpc::relay::{self, DeliverError, Envelope, Message, Outcome, RECIPIENTS_MAX, Recipient};
 use session::refused::{self, LmtpReply};
 use store::spool::Spooled;
 use tokio::sync::oneshot;
@@ -28,7 +25,7 @@ use crate::router::{NOT_OWNER_MAX, OWNER_WAIT, Owner, unknown_node};
 use crate::time;
 use crate::users::account_id;
 
-/// A message is transferred, stored and answered within. MTAs wait ten minutes (RFC 5321 §4.5.3.2.6).
+/// A message is stored and answered within. MTAs wait ten minutes (RFC 5321 §4.5.3.2.6).
 const TRANSFER_WAIT: Duration = Duration::from_secs(300);
 
 /// What a recipient is told.
@@ -162,13 +159,18 @@ impl Services {
         group: Vec<Delivery>,
     ) -> Vec<Delivery> {
         let recipients = group.iter().map(Delivery::recipient).collect();
-        let envelope = Envelope { session: session.to_owned(), recipients };
+        let message = Message {
+            name: body.name().to_owned(),
+            size: body.size,
+            wire_size: body.wire_size,
+            content: *body.content.as_bytes(),
+        };
+        let envelope = Envelope { session: session.to_owned(), recipients, message };
         let Some(channel) = self.router.channel(node) else {
             tracing::warn!(node, "a delivery waits: {}", unknown_node(node));
             return group;
         };
-        let octets = octets(Arc::clone(&self.fs), Arc::clone(body));
-        let outcomes = match relay::deliver(channel, &envelope, octets, TRANSFER_WAIT).await {
+        let outcomes = match relay::deliver(channel, &envelope, TRANSFER_WAIT).await {
             Ok(outcomes) => outcomes,
             Err(DeliverError::NotStored(why)) => {
                 tracing::warn!(node, "a delivery waits: its owner did not take it: {why}");
@@ -216,40 +218,4 @@ impl Services {
         delivery.tell(told);
         None
     }
-}
-
-/// The spooled octets, in pieces, read as they are wanted.
-fn octets(fs: Arc<dyn Fs>, body: Arc<Spooled>) -> impl Stream<Item = Result<Bytes, String>> + Send + 'static {
-    stream::try_unfold((fs, body, None, 0), |(fs, body, file, offset)| async move {
-        if offset >= body.size {
-            return Ok(None);
-        }
-        let read = tokio::task::spawn_blocking(move || {
-            let piece = read_piece(&*fs, &body, file, offset);
-            (fs, body, piece)
-        });
-        let (fs, body, piece) = read.await.map_err(|error| error.to_string())?;
-        let (file, piece) = piece?;
-        let next = offset + piece.len() as u64;
-        Ok(Some((piece, (fs, body, Some(file), next))))
-    })
-}
-
-type OpenFile = Option<Box<dyn File>>;
-
-fn read_piece(
-    fs: &dyn Fs,
-    body: &Spooled,
-    file: OpenFile,
-    offset: u64,
-) -> Result<(Box<dyn File>, Bytes), String> {
-    let file = file.map_or_else(|| fs.open(body.path()), Ok).map_err(|error| error.to_string())?;
-    let wanted = (body.size - offset).min(DATA_BYTES_MAX as u64);
-    let mut piece = vec![0; usize::try_from(wanted).unwrap_or(DATA_BYTES_MAX)];
-    let count = file.read_at(&mut piece, offset).map_err(|error| error.to_string())?;
-    if count == 0 {
-        return Err(format!("{} is shorter than it was", body.path().display()));
-    }
-    piece.truncate(count);
-    Ok((file, piece.into()))
 }

@@ -13,13 +13,13 @@ use account::door::{Append, NewMessage};
 use auth::UserRecord;
 use codec::imap::Tag;
 use futures::stream::{self, StreamExt};
-use model::{DeliveryKey, MailboxName};
+use model::{ContentId, DeliveryKey, MailboxName};
 use rpc::PeerIdentity;
 use rpc::relay::{
-    Body, Declined, EndWish, Envelope, Handler, Login, Open, Outcome, Pipe, Recipient, Reply, Serve,
+    Declined, EndWish, Envelope, Handler, Login, Message, Open, Outcome, Pipe, Recipient, Reply, Serve,
 };
 use session::{Connection, Doing, LoggedIn, LoginFailed, PendingLogin, refused};
-use store::spool::{Incoming, Spooled};
+use store::spool::Spooled;
 use tokio::sync::watch;
 use tracing::Instrument;
 
@@ -77,13 +77,8 @@ impl Handler for Door {
         self.receiving().map_err(Declined::Unavailable)?.admit(edge, open).await
     }
 
-    async fn deliver(
-        &self,
-        edge: PeerIdentity,
-        envelope: Envelope,
-        body: Body,
-    ) -> Result<Vec<Outcome>, String> {
-        self.receiving()?.deliver(&edge, envelope, body).await
+    async fn deliver(&self, edge: PeerIdentity, envelope: Envelope) -> Result<Vec<Outcome>, String> {
+        self.receiving()?.deliver(&edge, envelope).await
     }
 }
 
@@ -178,12 +173,7 @@ impl Receiving {
         front.metrics.forwarded_sessions.get_or_create(&by).dec();
     }
 
-    async fn deliver(
-        &self,
-        edge: &PeerIdentity,
-        envelope: Envelope,
-        body: Body,
-    ) -> Result<Vec<Outcome>, String> {
+    async fn deliver(&self, edge: &PeerIdentity, envelope: Envelope) -> Result<Vec<Outcome>, String> {
         let mut recipients = Vec::new();
         for recipient in envelope.recipients {
             let found = self.find(&recipient).await;
@@ -193,7 +183,7 @@ impl Receiving {
         if recipients.iter().all(|(_, found)| found.is_err()) {
             return Ok(recipients.into_iter().filter_map(|(_, found)| found.err()).collect());
         }
-        let spooled = Arc::new(self.receive(body).await?);
+        let spooled = Arc::new(self.message(edge, &envelope.message)?);
         tracing::debug!(%edge, session = envelope.session, recipients = recipients.len(), octets = spooled.size, "message received from another node");
         let stored = stream::iter(recipients).map(|(recipient, found)| {
             let spooled = Arc::clone(&spooled);
@@ -216,29 +206,14 @@ impl Receiving {
         }
     }
 
-    /// The message, in the spool of this node.
-    async fn receive(&self, mut body: Body) -> Result<Spooled, String> {
-        let mut incoming = self.front.services.spool.begin();
-        let blocked = |error: tokio::task::JoinError| error.to_string();
-        while let Some(octets) = body.next().await.map_err(|error| error.to_string())? {
-            if incoming.size() + octets.len() as u64 > self.message_bytes_max {
-                return Err("the message is larger than limits.message_size of the node that owns the account: set the same limits on all nodes".into());
-            }
-            if incoming.would_block(octets.len()) {
-                let write = move || {
-                    let written = incoming.write(&octets);
-                    (incoming, written)
-                };
-                let (back, written): (Incoming, _) =
-                    tokio::task::spawn_blocking(write).await.map_err(blocked)?;
-                written.map_err(|error| error.to_string())?;
-                incoming = back;
-            } else {
-                incoming.write(&octets).map_err(|error| error.to_string())?;
-            }
+    /// The message, in the spool of the edge.
+    fn message(&self, edge: &PeerIdentity, message: &Message) -> Result<Spooled, String> {
+        let Message { name, size, wire_size, content } = message;
+        if *size > self.message_bytes_max {
+            return Err("the message is larger than limits.message_size of the node that owns the account: set the same limits on all nodes".into());
         }
-        let finished = tokio::task::spawn_blocking(move || incoming.finish()).await.map_err(blocked)?;
-        finished.map_err(|error| error.to_string())
+        let content = ContentId::from_bytes(*content);
+        Ok(self.front.services.spool.of_other(edge.node, name, *size, *wire_size, content))
     }
 
     async fn store(&self, record: &UserRecord, recipient: &Recipient, body: Arc<Spooled>) -> Outcome {
@@ -257,6 +232,14 @@ impl Receiving {
             Err(Refused::Unknown) => Outcome::Unknown,
             // Nothing was done, and it is not ours any more.
             Err(Refused::Deposed) => Outcome::NotOwner(*self.front.services.router.version().borrow()),
+            Err(Refused::NotStored(why)) => {
+                tracing::error!(
+                    user = record.user.as_str(),
+                    "a message from the spool of another node was not stored; mail.root must be one tree on all nodes \
+                     of the site: {why}"
+                );
+                told(&refused::lmtp(&Refused::NotStored(why)))
+            }
             Err(why) => told(&refused::lmtp(&why)),
         }
     }

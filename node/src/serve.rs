@@ -209,6 +209,9 @@ fn assemble(
     let secret = options::decoy_secret(&*fs, &config.node.state_dir)?;
     let auth = Authenticator::new(config.auth.options(secret), Arc::clone(&fs))?;
     let keeper = Arc::new(Keeper::new(locking.clone(), tokio::runtime::Handle::current()));
+    let mut spool = Spool::open(Arc::clone(&fs), &config.mail.root, config.node.id, started_us)?;
+    let remover = spool.remover();
+    std::thread::Builder::new().name("spool".to_owned()).spawn(move || remover.run())?;
     let caches = config.node.state_dir.join("cache");
     fs.create_dir_all(&caches)?;
     let shared = Shared {
@@ -227,14 +230,13 @@ fn assemble(
     let services = Services {
         auth: Arc::new(auth),
         registry: Registry::new(shared, Arc::clone(pool)),
-        spool: Arc::new(Spool::open(Arc::clone(&fs), &config.mail.root, config.node.id, started_us)?),
+        spool: Arc::new(spool),
         homes: Homes::new(config.mail.root.clone(), config.mail.account_dir.clone()),
         live: Arc::new(Live::default()),
         sessions_per_user_max: config.limits.connections_per_user as usize,
         recipient_delimiter: config.mail.recipient_delimiter.clone(),
         metrics: Arc::clone(&metrics),
         router,
-        fs: Arc::clone(&fs),
     };
     Ok(Running {
         name: options::node_name(&config),

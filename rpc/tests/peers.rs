@@ -15,7 +15,7 @@ use rpc::PeerIdentity;
 use rpc::peer::{self, Channels};
 use rpc::pki::{self, Pair};
 use rpc::relay::{
-    self, Body, CarryError, Declined, DeliverError, EndWish, Envelope, Fate, Login, Open, Outcome,
+    self, CarryError, Declined, DeliverError, EndWish, Envelope, Fate, Login, Message, Open, Outcome,
 };
 use rpc::tls::{NodeTls, Pems};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -42,7 +42,7 @@ struct Owner(Arc<Seen>);
 struct Seen {
     written: AtomicUsize,
     wishes: Mutex<Vec<EndWish>>,
-    delivered: Mutex<Vec<(Envelope, Vec<u8>)>>,
+    delivered: Mutex<Vec<Envelope>>,
 }
 
 impl relay::Handler for Owner {
@@ -86,16 +86,7 @@ impl relay::Handler for Owner {
         }))
     }
 
-    async fn deliver(
-        &self,
-        _edge: PeerIdentity,
-        envelope: Envelope,
-        mut body: Body,
-    ) -> Result<Vec<Outcome>, String> {
-        let mut octets = Vec::new();
-        while let Some(some) = body.next().await.map_err(|error| error.to_string())? {
-            octets.extend_from_slice(&some);
-        }
+    async fn deliver(&self, _edge: PeerIdentity, envelope: Envelope) -> Result<Vec<Outcome>, String> {
         let outcomes = envelope.recipients.iter().map(|recipient| match recipient.user.as_str() {
             "moved" => Outcome::NotOwner(7),
             "full" => Outcome::Refused(relay::Reply {
@@ -106,7 +97,7 @@ impl relay::Handler for Owner {
             _ => Outcome::Stored,
         });
         let outcomes = outcomes.collect();
-        self.0.delivered.lock().unwrap().push((envelope, octets));
+        self.0.delivered.lock().unwrap().push(envelope);
         Ok(outcomes)
     }
 }
@@ -256,36 +247,45 @@ async fn an_owner_that_declines_says_why() {
     assert!(matches!(carry(&channels, &garbled).await.err(), Some(CarryError::Refused(_))));
 }
 
-fn body(
-    pieces: &[Result<&'static str, &str>],
-) -> impl tokio_stream::Stream<Item = Result<Bytes, String>> + use<> {
-    let pieces: Vec<_> = pieces.iter().map(|piece| piece.map(Bytes::from).map_err(str::to_owned)).collect();
-    tokio_stream::iter(pieces)
-}
-
 fn envelope(users: &[&str]) -> Envelope {
     let recipient = |user: &&str| relay::Recipient {
         user: (*user).to_owned(),
         mailbox: "INBOX".into(),
         delivery: Some(9),
     };
-    Envelope { session: "s-2".into(), recipients: users.iter().map(recipient).collect() }
+    let message = Message { name: "5f-1".into(), size: 16, wire_size: 17, content: [7; 32] };
+    Envelope { session: "s-2".into(), recipients: users.iter().map(recipient).collect(), message }
 }
 
 #[tokio::test]
-async fn a_delivery_has_one_outcome_a_recipient_and_half_a_message_is_none() {
+async fn a_delivery_has_one_outcome_a_recipient() {
     let (channels, served) = pair().await;
-    let to = || channels.to(2).unwrap();
     let sent = envelope(&["ada", "full", "moved"]);
-    let outcomes = relay::deliver(to(), &sent, body(&[Ok("Subject: x\r\n"), Ok("\r\nhi\r\n")]), WITHIN).await;
-    let outcomes = outcomes.unwrap();
+    let outcomes = relay::deliver(channels.to(2).unwrap(), &sent, WITHIN).await.unwrap();
     assert_eq!(outcomes[0], Outcome::Stored);
     assert!(matches!(&outcomes[1], Outcome::Refused(reply) if reply.code == 552));
     assert_eq!(outcomes[2], Outcome::NotOwner(7));
-    assert_eq!(*served.owner.delivered.lock().unwrap(), [(sent, b"Subject: x\r\n\r\nhi\r\n".to_vec())]);
-    let half = relay::deliver(to(), &envelope(&["ada"]), body(&[Ok("Subj"), Err("disk")]), WITHIN).await;
-    assert!(matches!(half, Err(DeliverError::NotStored(_))), "{half:?}");
-    assert_eq!(served.owner.delivered.lock().unwrap().len(), 1);
+    assert_eq!(*served.owner.delivered.lock().unwrap(), [sent]);
+}
+
+#[tokio::test]
+async fn a_delivery_that_found_no_node_was_not_stored() {
+    let (channels, _served) = pair().await;
+    channels.set_address(2, "127.0.0.1:1".into());
+    let gone = relay::deliver(channels.to(2).unwrap(), &envelope(&["ada"]), WITHIN).await;
+    assert!(matches!(gone, Err(DeliverError::NotStored(_))), "{gone:?}");
+}
+
+#[tokio::test]
+async fn a_message_has_the_name_of_a_spool_file_and_no_path() {
+    let (channels, served) = pair().await;
+    for name in ["", "../1/5f-1", "/etc/passwd", "a.b", &"f".repeat(65)] {
+        let mut sent = envelope(&["ada"]);
+        sent.message.name = name.to_owned();
+        let refused = relay::deliver(channels.to(2).unwrap(), &sent, WITHIN).await;
+        assert!(matches!(refused, Err(DeliverError::NotStored(_))), "{name}: {refused:?}");
+    }
+    assert!(served.owner.delivered.lock().unwrap().is_empty());
 }
 
 #[tokio::test]

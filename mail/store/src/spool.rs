@@ -4,12 +4,13 @@
 //! - A [`Spooled`] names bytes that are synced, with the length, wire length and content id that it says.
 //! - The spool lies on the volume of the mail, so that a message comes into a mailbox by a link: N recipients, one
 //!   copy of the bytes.
-//! - When the last `Spooled` of a file is dropped, its name is removed; what a crash left behind is swept at start.
+//! - When the last `Spooled` of a file is dropped, its name is removed; what a crash left behind is swept at start. One
+//!   in another node's spool is that node's to remove.
 //! - A message up to [`MEMORY_MAX`] is written in one piece when it is complete; a longer one never stands in memory.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, mpsc};
 
 use message::wire;
 use model::ContentId;
@@ -20,8 +21,9 @@ pub const MEMORY_MAX: usize = 128 * 1024;
 
 /// A message that waits to be put into mailboxes.
 pub struct Spooled {
-    fs: Arc<dyn Fs>,
     path: PathBuf,
+    /// `None`: the name is not ours to remove.
+    removal: Option<Removal>,
     pub size: u64,
     pub wire_size: u64,
     pub content: ContentId,
@@ -30,6 +32,11 @@ pub struct Spooled {
 impl Spooled {
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// The name in its node's spool.
+    pub fn name(&self) -> &str {
+        self.path.file_name().and_then(|name| name.to_str()).unwrap_or_default()
     }
 }
 
@@ -41,9 +48,48 @@ impl std::fmt::Debug for Spooled {
 
 impl Drop for Spooled {
     fn drop(&mut self) {
-        // A name that cannot be removed now is swept at the next start.
-        if let Err(error) = self.fs.unlink(&self.path) {
-            tracing::debug!(%error, "spool file stays until the next start");
+        if let Some(removal) = self.removal.take() {
+            removal.remove(std::mem::take(&mut self.path));
+        }
+    }
+}
+
+/// How names go that nobody needs any more. One that stays is swept at the next start.
+#[derive(Clone)]
+enum Removal {
+    /// By whoever drops the last use.
+    AtOnce(Arc<dyn Fs>),
+    /// By a thread that may wait for the disk.
+    Elsewhere(mpsc::Sender<PathBuf>),
+}
+
+impl Removal {
+    fn remove(self, path: PathBuf) {
+        match self {
+            Self::AtOnce(fs) => remove(&*fs, &path),
+            // Without the thread the name stays.
+            Self::Elsewhere(remover) => drop(remover.send(path)),
+        }
+    }
+}
+
+fn remove(fs: &dyn Fs, path: &Path) {
+    if let Err(error) = fs.unlink(path) {
+        tracing::debug!(%error, "spool file stays until the next start");
+    }
+}
+
+/// Removes what nobody needs any more, on a thread of its own: messages are dropped where nobody may wait for a disk.
+pub struct Remover {
+    fs: Arc<dyn Fs>,
+    names: mpsc::Receiver<PathBuf>,
+}
+
+impl Remover {
+    /// Returns when the spool and all its messages are gone.
+    pub fn run(self) {
+        while let Ok(path) = self.names.recv() {
+            remove(&*self.fs, &path);
         }
     }
 }
@@ -52,6 +98,7 @@ impl Drop for Spooled {
 pub struct Spool {
     fs: Arc<dyn Fs>,
     directory: PathBuf,
+    removal: Removal,
     /// Makes names unique within this run; `run` makes them unique among runs.
     next: AtomicU64,
     run: u64,
@@ -66,7 +113,24 @@ impl Spool {
         for entry in fs.read_dir(&directory)? {
             fs.unlink(&directory.join(entry.name))?;
         }
-        Ok(Self { fs, directory, next: AtomicU64::new(0), run })
+        let removal = Removal::AtOnce(Arc::clone(&fs));
+        Ok(Self { fs, directory, removal, next: AtomicU64::new(0), run })
+    }
+
+    /// From now on names are removed by the remover alone.
+    pub fn remover(&mut self) -> Remover {
+        let (sender, names) = mpsc::channel();
+        self.removal = Removal::Elsewhere(sender);
+        Remover { fs: Arc::clone(&self.fs), names }
+    }
+
+    /// A message that another node of the site has in its spool, and keeps until it hears what became of it. Nothing is
+    /// looked at: `name` is new to this node, so its host believes nothing of it that could be old (L-FN3).
+    pub fn of_other(&self, node: u8, name: &str, size: u64, wire_size: u64, content: ContentId) -> Spooled {
+        let mut path = self.directory.clone();
+        path.set_file_name(node.to_string());
+        path.push(name);
+        Spooled { removal: None, path, size, wire_size, content }
     }
 
     /// Begins a message.
@@ -74,6 +138,7 @@ impl Spool {
         let number = self.next.fetch_add(1, Ordering::Relaxed);
         Incoming {
             fs: Arc::clone(&self.fs),
+            removal: self.removal.clone(),
             path: self.directory.join(format!("{:x}-{number:x}", self.run)),
             file: None,
             written: 0,
@@ -86,6 +151,7 @@ impl Spool {
 /// A message of which not all octets have come. Dropping it forgets it.
 pub struct Incoming {
     fs: Arc<dyn Fs>,
+    removal: Removal,
     path: PathBuf,
     file: Option<Box<dyn File>>,
     written: u64,
@@ -129,16 +195,14 @@ impl Incoming {
         let (size, wire_size, content) = std::mem::take(&mut self.measure).finish();
         debug_assert_eq!(size, self.written);
         let path = std::mem::take(&mut self.path);
-        Ok(Spooled { fs: Arc::clone(&self.fs), path, size, wire_size, content })
+        Ok(Spooled { removal: Some(self.removal.clone()), path, size, wire_size, content })
     }
 }
 
 impl Drop for Incoming {
     fn drop(&mut self) {
-        if self.file.is_some()
-            && let Err(error) = self.fs.unlink(&self.path)
-        {
-            tracing::debug!(%error, "spool file stays until the next start");
+        if self.file.is_some() {
+            self.removal.clone().remove(std::mem::take(&mut self.path));
         }
     }
 }
@@ -169,5 +233,47 @@ impl Measure {
 
     pub fn finish(self) -> (u64, u64, ContentId) {
         (self.size, self.wire.size(), ContentId::from_bytes(*self.hasher.0.finalize().as_bytes()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use nfs_compat::DiskFs;
+
+    use super::*;
+
+    fn spools() -> (tempfile::TempDir, Arc<dyn Fs>, Spool, Spool) {
+        let dir = tempfile::tempdir().unwrap();
+        let fs: Arc<dyn Fs> = Arc::new(DiskFs::new());
+        let [one, two] = [1, 2].map(|node| Spool::open(Arc::clone(&fs), dir.path(), node, 0x5f).unwrap());
+        (dir, fs, one, two)
+    }
+
+    fn spooled(spool: &Spool) -> Spooled {
+        let mut incoming = spool.begin();
+        incoming.write(b"Subject: x\r\n\r\nhi\r\n").unwrap();
+        incoming.finish().unwrap()
+    }
+
+    #[test]
+    fn a_message_of_another_node_is_found_by_its_name_and_stays_that_nodes() {
+        let (_dir, fs, edge, owner) = spools();
+        let ours = spooled(&edge);
+        let theirs = owner.of_other(1, ours.name(), ours.size, ours.wire_size, ours.content);
+        assert_eq!(theirs.path(), ours.path());
+        drop(theirs);
+        assert!(fs.exists(ours.path()).unwrap());
+    }
+
+    #[test]
+    fn what_nobody_needs_any_more_is_removed_by_the_remover() {
+        let (_dir, fs, mut spool, _) = spools();
+        let remover = spool.remover();
+        let (message, begun) = (spooled(&spool), spool.begin());
+        let path = message.path().to_owned();
+        drop((message, begun, spool));
+        assert!(fs.exists(&path).unwrap());
+        remover.run();
+        assert!(!fs.exists(&path).unwrap());
     }
 }

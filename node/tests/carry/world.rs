@@ -84,10 +84,12 @@ impl Drop for OneNode {
 }
 
 impl OneNode {
-    fn start(ca: &Pair, id: u8, peers: &[(u8, SocketAddr)]) -> Self {
+    fn start(site: &Site, id: u8, peers: &[(u8, SocketAddr)]) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let at = directory.path();
-        let mut config = configuration(ca, id, at);
+        let mut config = configuration(&site.ca, id, at);
+        std::fs::create_dir_all(at.join("mail/.roost")).unwrap();
+        std::os::unix::fs::symlink(site.spool.path(), at.join("mail/.roost/spool")).unwrap();
         let own = Member { id, peer: "127.0.0.1:1".into() };
         config.cluster.member.0 = vec![own];
         for (id, peer) in peers {
@@ -167,18 +169,25 @@ fn configuration(ca: &Pair, id: u8, at: &Path) -> Config {
 
 /// Node 1 is the edge; it and the others know who is where.
 pub(crate) struct World {
+    _site: Site,
     pub(crate) edge: OneNode,
     pub(crate) two: OneNode,
     pub(crate) three: OneNode,
 }
 
+/// What the nodes share. Each has a tree of its own but for the spool, so that a test sees where a message came to.
+struct Site {
+    ca: Pair,
+    spool: TempDir,
+}
+
 pub(crate) fn world() -> World {
-    let ca = pki::make_ca().unwrap();
-    let (two, three) = (OneNode::start(&ca, 2, &[]), OneNode::start(&ca, 3, &[]));
-    let edge = OneNode::start(&ca, 1, &[(2, two.address("peer")), (3, three.address("peer"))]);
+    let site = Site { ca: pki::make_ca().unwrap(), spool: tempfile::tempdir().unwrap() };
+    let (two, three) = (OneNode::start(&site, 2, &[]), OneNode::start(&site, 3, &[]));
+    let edge = OneNode::start(&site, 1, &[(2, two.address("peer")), (3, three.address("peer"))]);
     edge.told.set(ADA, Owner::Node(2));
     edge.told.set(BOB, Owner::Node(3));
-    World { edge, two, three }
+    World { _site: site, edge, two, three }
 }
 
 /// A client over TCP.

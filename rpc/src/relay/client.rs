@@ -1,17 +1,14 @@
 //! The edge's side: opens a session at the owner, or hands it a message.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::UnboundedReceiverStream;
-use tokio_stream::{Stream, StreamExt};
 use tonic::transport::Channel;
 use tonic::{Code, Status};
 
-use super::wire::{self, admission, frame, piece, relay_client::RelayClient};
+use super::wire::{self, admission, frame, relay_client::RelayClient};
 use super::{Declined, Envelope, MESSAGE_BYTES_MAX, Open, Outcome, Pipe};
 
 /// Why no session was opened. Nothing was begun.
@@ -29,10 +26,10 @@ pub enum CarryError {
 /// Why a delivery has no answer.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum DeliverError {
-    /// It cannot have been stored: its end was not sent, or it was refused whole.
+    /// It cannot have been stored: it was not sent, or it was refused whole.
     #[error("not delivered: {0}")]
     NotStored(String),
-    /// All of it was sent; it may be stored or not.
+    /// It may be stored or not.
     #[error("no answer to a delivery: {0}")]
     Unknown(String),
 }
@@ -110,64 +107,38 @@ fn is_refusal(status: &Status) -> bool {
     }
 }
 
-/// Hands a message to the owner of its recipients' accounts: one outcome for each. An `Err` in the body ends the
-/// delivery without storing anything.
+/// Hands a message to the owner of its recipients' accounts: one outcome for each.
 pub async fn deliver(
     channel: Channel,
     envelope: &Envelope,
-    body: impl Stream<Item = Result<Bytes, String>> + Send + 'static,
     within: Duration,
 ) -> Result<Vec<Outcome>, DeliverError> {
-    let sent_all = Arc::new(AtomicBool::new(false));
-    let pieces = pieces(envelope, body, Arc::clone(&sent_all));
-    let mut client = client(channel);
-    let answered = tokio::time::timeout(within, client.deliver(pieces)).await;
-    let unanswered = |why: String| {
-        if sent_all.load(Ordering::Acquire) {
-            DeliverError::Unknown(why)
-        } else {
-            DeliverError::NotStored(why)
-        }
-    };
+    let answered = tokio::time::timeout(within, client(channel).deliver(envelope.to_wire())).await;
     let delivered = match answered {
         Ok(Ok(delivered)) => delivered.into_inner(),
         Ok(Err(status)) if is_refusal(&status) => {
             return Err(DeliverError::NotStored(status.message().to_owned()));
         }
-        Ok(Err(status)) => return Err(unanswered(text(&status))),
-        Err(_) => return Err(unanswered(format!("nothing within {} s", within.as_secs()))),
+        Ok(Err(status)) if never_left(&status) => return Err(DeliverError::NotStored(text(&status))),
+        Ok(Err(status)) => return Err(DeliverError::Unknown(text(&status))),
+        Err(_) => return Err(DeliverError::Unknown(format!("nothing within {} s", within.as_secs()))),
     };
     let outcomes: Vec<_> = delivered.outcomes.into_iter().map(Outcome::from_wire).collect();
     if outcomes.len() == envelope.recipients.len() {
         Ok(outcomes)
     } else {
-        Err(unanswered("it answered for other recipients than it was asked for".to_owned()))
+        Err(DeliverError::Unknown("it answered for other recipients than it was asked for".to_owned()))
     }
 }
 
-/// The envelope, the body, and its end. A body that fails has no end.
-fn pieces(
-    envelope: &Envelope,
-    body: impl Stream<Item = Result<Bytes, String>> + Send + 'static,
-    sent_all: Arc<AtomicBool>,
-) -> impl Stream<Item = wire::Piece> + Send + 'static {
-    let piece = |piece| wire::Piece { piece: Some(piece) };
-    let first = tokio_stream::once(piece(piece::Piece::Envelope(envelope.to_wire())));
-    let whole = Arc::new(AtomicBool::new(true));
-    let still_whole = Arc::clone(&whole);
-    let body = body
-        .take_while(move |octets| {
-            if octets.is_err() {
-                whole.store(false, Ordering::Release);
-            }
-            octets.is_ok()
-        })
-        .filter_map(Result::ok)
-        .map(move |octets| piece(piece::Piece::Data(octets)));
-    let end = tokio_stream::once(()).filter_map(move |()| {
-        let whole = still_whole.load(Ordering::Acquire);
-        sent_all.store(whole, Ordering::Release);
-        whole.then(|| piece(piece::Piece::Ended(wire::Ended {})))
-    });
-    first.chain(body).chain(end)
+/// Whether there was no connection on which the call could have gone.
+fn never_left(status: &Status) -> bool {
+    let mut cause = std::error::Error::source(status);
+    while let Some(error) = cause {
+        if error.is::<tonic::ConnectError>() {
+            return true;
+        }
+        cause = error.source();
+    }
+    false
 }

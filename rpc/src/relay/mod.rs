@@ -8,6 +8,8 @@
 //! - Each direction of a carried session has at most [`WINDOW`] bytes that the other side has not passed on. What
 //!   comes is taken off the connection at once, so that a slow session never holds up another.
 //! - An end that was meant is said. A stream that just stops broke off.
+//! - A message does not travel: it is synced in the spool of the edge, on the tree that all nodes of a site share, and its
+//!   owner is told the name.
 //! - A delivery without an answer is told apart: one that cannot have been stored, and one that may have been.
 
 mod client;
@@ -20,13 +22,13 @@ use bytes::Bytes;
 
 pub use client::{CarryError, DeliverError, carry, deliver};
 pub use pipe::{Fate, Pipe};
-pub use server::{Body, BodyError, Handler, Serve, Service, service};
+pub use server::{Handler, Serve, Service, service};
 
 /// Rises when a side would misunderstand the other.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 /// Bytes under way in one direction of one session.
 pub const WINDOW: usize = 256 * 1024;
-/// Most bytes in one frame or piece.
+/// Most bytes in one frame.
 pub const DATA_BYTES_MAX: usize = 64 * 1024;
 /// What a client can have sent behind its login. Sessions hold back far below it.
 pub const UNREAD_BYTES_MAX: usize = 512 * 1024;
@@ -37,7 +39,8 @@ const TAG_BYTES_MAX: usize = 1024;
 const SESSION_BYTES_MAX: usize = 64;
 const MAILBOX_BYTES_MAX: usize = 4096;
 const TEXT_BYTES_MAX: usize = 1024;
-/// Any frame, piece or answer; an envelope is the longest.
+const FILE_NAME_BYTES_MAX: usize = 64;
+/// Any frame or answer; an envelope is the longest.
 const MESSAGE_BYTES_MAX: usize = RECIPIENTS_MAX * (USER_BYTES_MAX + MAILBOX_BYTES_MAX + 32);
 
 /// A session to be carried.
@@ -83,6 +86,18 @@ pub enum EndWish {
 pub struct Envelope {
     pub session: String,
     pub recipients: Vec<Recipient>,
+    pub message: Message,
+}
+
+/// A message in the spool of the edge.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Message {
+    /// The file's name there: no path.
+    pub name: String,
+    pub size: u64,
+    pub wire_size: u64,
+    /// BLAKE3 of the octets.
+    pub content: [u8; 32],
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -165,11 +180,12 @@ impl Envelope {
             version: VERSION,
             session: self.session.clone(),
             recipients: self.recipients.iter().map(recipient).collect(),
+            message: Some(self.message.to_wire()),
         }
     }
 
     fn from_wire(envelope: wire::Envelope) -> Result<Self, &'static str> {
-        let wire::Envelope { version: _, session, recipients } = envelope;
+        let wire::Envelope { version: _, session, recipients, message } = envelope;
         if recipients.is_empty() || recipients.len() > RECIPIENTS_MAX || session.len() > SESSION_BYTES_MAX {
             return Err("no recipients, or too many");
         }
@@ -180,7 +196,32 @@ impl Envelope {
                 .ok_or("a recipient that is none")
         };
         let recipients = recipients.into_iter().map(recipient).collect::<Result<_, _>>()?;
-        Ok(Self { session, recipients })
+        let message = Message::from_wire(message.ok_or("an envelope without a message")?)?;
+        Ok(Self { session, recipients, message })
+    }
+}
+
+impl Message {
+    fn to_wire(&self) -> wire::Message {
+        let Self { name, size, wire_size, content } = self;
+        wire::Message {
+            name: name.clone(),
+            size: *size,
+            wire_size: *wire_size,
+            content: content.to_vec().into(),
+        }
+    }
+
+    fn from_wire(message: wire::Message) -> Result<Self, &'static str> {
+        let wire::Message { name, size, wire_size, content } = message;
+        let is_name = !name.is_empty()
+            && name.len() <= FILE_NAME_BYTES_MAX
+            && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-');
+        if !is_name {
+            return Err("a message under a name that no spool gives");
+        }
+        let content = content.as_ref().try_into().map_err(|_| "a content id that is none")?;
+        Ok(Self { name, size, wire_size, content })
     }
 }
 

@@ -5,20 +5,17 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::UnboundedReceiverStream;
 use tokio_stream::{Stream, StreamExt};
 use tonic::{Request, Response, Status, Streaming};
 
-use super::wire::{self, admission, frame, piece, relay_server};
+use super::wire::{self, admission, frame, relay_server};
 use super::{Declined, Envelope, MESSAGE_BYTES_MAX, Open, Outcome, Pipe, version_refused};
 use crate::PeerIdentity;
 
 /// An edge has its first frame at hand when it calls.
 const OPENING_TIMEOUT: Duration = Duration::from_secs(10);
-/// A message's next piece comes within.
-const PIECE_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Serves a session that was admitted.
 pub type Serve = Box<dyn FnOnce(Pipe) -> Pin<Box<dyn Future<Output = ()> + Send>> + Send>;
@@ -33,37 +30,7 @@ pub trait Handler: Send + Sync + 'static {
         &self,
         edge: PeerIdentity,
         envelope: Envelope,
-        body: Body,
     ) -> impl Future<Output = Result<Vec<Outcome>, String>> + Send;
-}
-
-/// A message's bytes as they come.
-pub struct Body(Streaming<wire::Piece>);
-
-/// Why a message has no end.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum BodyError {
-    #[error("the edge broke off in the middle of the message")]
-    BrokenOff,
-    #[error("the edge sent nothing for {} s", PIECE_TIMEOUT.as_secs())]
-    Stalled,
-    #[error("the edge broke the relay protocol: run the same version of roost on both")]
-    Protocol,
-}
-
-impl Body {
-    /// Returns the next bytes, or `None` at the end.
-    pub async fn next(&mut self) -> Result<Option<Bytes>, BodyError> {
-        let message = tokio::time::timeout(PIECE_TIMEOUT, self.0.message()).await;
-        match message.map_err(|_| BodyError::Stalled)? {
-            Ok(Some(wire::Piece { piece: Some(piece::Piece::Data(bytes)) })) => Ok(Some(bytes)),
-            Ok(Some(wire::Piece { piece: Some(piece::Piece::Ended(_)) })) => Ok(None),
-            Ok(Some(wire::Piece { piece: Some(piece::Piece::Envelope(_)) | None })) => {
-                Err(BodyError::Protocol)
-            }
-            Ok(None) | Err(_) => Err(BodyError::BrokenOff),
-        }
-    }
 }
 
 /// To be added to the server that listens for peers.
@@ -132,21 +99,14 @@ impl<H: Handler> relay_server::Relay for Receiver<H> {
         Ok(Response::new(Box::pin(frames.map(Ok))))
     }
 
-    async fn deliver(
-        &self,
-        request: Request<Streaming<wire::Piece>>,
-    ) -> Result<Response<wire::Delivered>, Status> {
+    async fn deliver(&self, request: Request<wire::Envelope>) -> Result<Response<wire::Delivered>, Status> {
         let edge = self.edge(&request)?;
-        let mut incoming = request.into_inner();
-        let first = first(&mut incoming).await?;
-        let Some(piece::Piece::Envelope(envelope)) = first.piece else {
-            return Err(garbled("no envelope"));
-        };
+        let envelope = request.into_inner();
         if let Some(refused) = version_refused(envelope.version) {
             return Err(logged(&edge, refused));
         }
         let envelope = Envelope::from_wire(envelope).map_err(|what| logged(&edge, garbled(what)))?;
-        let delivered = self.handler.deliver(edge, envelope, Body(incoming)).await;
+        let delivered = self.handler.deliver(edge, envelope).await;
         let outcomes = delivered.map_err(Status::failed_precondition)?;
         Ok(Response::new(wire::Delivered { outcomes: outcomes.iter().map(Outcome::to_wire).collect() }))
     }

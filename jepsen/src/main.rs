@@ -1,9 +1,17 @@
 //! `jepsen`: what the tests run, by hand and for longer.
 
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode};
+
 use clap::{Parser, Subcommand, ValueEnum};
+use jepsen::hosts::{Missing, inside, is_inside, missing};
 use jepsen::server::{Kind, Setup};
+use jepsen::site;
 use jepsen::workload::garbage::{self, Verdict};
 use jepsen::workload::{compare, kill, load};
+
+/// What a program says that was not permitted to do anything.
+const SKIPPED: u8 = 77;
 
 /// Run strangers against a mail server and check what it promised
 #[derive(Parser, Debug)]
@@ -54,9 +62,21 @@ enum Workload {
         #[arg(long)]
         case: Option<String>,
     },
+    #[command(args_override_self = true)]
+    /// Run a site of several nodes on hosts of their own, and do everything to it that hosts and networks do
+    Site {
+        #[command(flatten)]
+        options: site::Options,
+        /// Runs one after the other, with one seed after the other
+        #[arg(long, default_value_t = 1)]
+        slices: u64,
+        /// Add a line for each run to this file
+        #[arg(long)]
+        list: Option<PathBuf>,
+    },
 }
 
-fn main() -> anyhow::Result<()> {
+fn main() -> anyhow::Result<ExitCode> {
     let arguments = Arguments::parse();
     let kind = match arguments.server {
         Which::Roost => Kind::Roost,
@@ -75,8 +95,60 @@ fn main() -> anyhow::Result<()> {
             print!("{}", compare::table(&compare::run(compare::Options { rounds })?)?);
         }
         Workload::Garbage { case } => garbage(kind, case.as_deref())?,
+        Workload::Site { options, slices, list } => return site(&options, slices, list.as_deref()),
     }
-    Ok(())
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Each slice in namespaces of its own: the whole program runs again for it.
+fn site(options: &site::Options, slices: u64, list: Option<&Path>) -> anyhow::Result<ExitCode> {
+    if slices > 1 {
+        return series(options, slices);
+    }
+    if let On::Elsewhere(code) = on_hosts()? {
+        return Ok(code);
+    }
+    let report = site::run(options)?;
+    println!("{}", report.line());
+    if let Some(list) = list {
+        site::slices::record(list, &report)?;
+    }
+    Ok(if report.violations.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn series(options: &site::Options, slices: u64) -> anyhow::Result<ExitCode> {
+    let mut all_well = true;
+    for seed in (options.seed..).take(usize::try_from(slices)?) {
+        let mut command = Command::new(std::env::current_exe()?);
+        command.args(std::env::args_os().skip(1)).args(["--slices", "1", "--seed", &seed.to_string()]);
+        all_well &= command.status()?.success();
+    }
+    Ok(if all_well { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+enum On {
+    /// We are where hosts can be made.
+    Hosts,
+    /// Another process has done it, or nobody can.
+    Elsewhere(ExitCode),
+}
+
+fn on_hosts() -> anyhow::Result<On> {
+    if !is_inside() {
+        match missing() {
+            None => {}
+            Some(why @ Missing::Privilege(_)) => {
+                eprintln!("SKIPPED: {why}");
+                return Ok(On::Elsewhere(ExitCode::from(SKIPPED)));
+            }
+            Some(why @ Missing::Tool(..)) => return Err(why.into()),
+        }
+    }
+    Ok(match inside()? {
+        None => On::Hosts,
+        Some(status) if status.success() => On::Elsewhere(ExitCode::SUCCESS),
+        Some(_) => On::Elsewhere(ExitCode::FAILURE),
+    })
 }
 
 fn garbage(kind: Kind, only: Option<&str>) -> anyhow::Result<()> {

@@ -28,6 +28,7 @@ use crate::client::{Failure, Result};
 use crate::wait;
 
 pub use ports::one as free_port;
+pub(crate) use roost::{TOKEN, binary as roost_binary, is_ready};
 
 const START_PATIENCE: Duration = Duration::from_secs(60);
 const STOP_PATIENCE: Duration = Duration::from_secs(60);

@@ -9,10 +9,13 @@ use anyhow::Context as _;
 
 use super::{Server, unprivileged};
 
+/// What a node wants to be told by who is not on its host.
+pub(crate) const TOKEN: &str = "stranger";
+
 const PROBE_PATIENCE: Duration = Duration::from_secs(5);
 
 /// `ROOST_BIN`, or the binary that cargo built beside us.
-pub(super) fn binary() -> anyhow::Result<PathBuf> {
+pub(crate) fn binary() -> anyhow::Result<PathBuf> {
     if let Some(named) = std::env::var_os("ROOST_BIN") {
         let path = PathBuf::from(named);
         return path.canonicalize().with_context(|| format!("ROOST_BIN names {}", path.display()));
@@ -62,7 +65,7 @@ pub(super) fn command(server: &Server) -> anyhow::Result<(String, Vec<String>)> 
 }
 
 /// Whether `/readyz` says 200.
-pub(super) fn is_ready(address: SocketAddr) -> bool {
+pub(crate) fn is_ready(address: SocketAddr) -> bool {
     http_get(address, "/readyz").is_ok_and(|answer| answer.starts_with("HTTP/1.1 200"))
 }
 
@@ -70,7 +73,10 @@ pub(super) fn is_ready(address: SocketAddr) -> bool {
 pub(super) fn http_get(address: SocketAddr, path: &str) -> std::io::Result<String> {
     let mut stream = TcpStream::connect_timeout(&address, PROBE_PATIENCE)?;
     stream.set_read_timeout(Some(PROBE_PATIENCE))?;
-    write!(stream, "GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n")?;
+    write!(
+        stream,
+        "GET {path} HTTP/1.1\r\nHost: {address}\r\nAuthorization: Bearer {TOKEN}\r\nConnection: close\r\n\r\n"
+    )?;
     let mut answer = Vec::new();
     stream.read_to_end(&mut answer)?;
     Ok(String::from_utf8_lossy(&answer).into_owned())

@@ -3,7 +3,7 @@
 use crate::dice::Dice;
 
 /// The message of a token, with the queue id that a mailer keeps over its retries.
-pub(super) fn compose(token: &str) -> Vec<u8> {
+pub(crate) fn compose(token: &str) -> Vec<u8> {
     let seed = token.bytes().fold(7_u64, |sum, byte| sum.wrapping_mul(131).wrapping_add(u64::from(byte)));
     let mut dice = Dice::new(seed);
     let mut message = format!(
@@ -20,7 +20,7 @@ pub(super) fn compose(token: &str) -> Vec<u8> {
 }
 
 /// The token of a message or of its header.
-pub(super) fn token_of(message: &[u8]) -> Option<String> {
+pub(crate) fn token_of(message: &[u8]) -> Option<String> {
     let name = b"X-Token: ";
     let at = message.windows(name.len()).position(|window| window.eq_ignore_ascii_case(name))?;
     let rest = message.get(at + name.len()..)?;

@@ -8,7 +8,7 @@
 //! The seed decides what clients do and after how many acknowledgements the kill comes, not how threads are scheduled.
 
 mod clients;
-mod message;
+pub(crate) mod message;
 mod reader;
 
 use std::fs;

@@ -1,0 +1,99 @@
+//! The end of a run: everything by IMAP from every node, with nobody else at work.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use super::clients::Arena;
+use crate::client::{Failure, Result};
+use crate::history::{MailboxView, Op, Outcome, Seen};
+use crate::strangers::is_below_trace;
+use crate::wait;
+use crate::workload::kill::message::{compose, token_of};
+
+const READER: u32 = 0;
+const PATIENCE: Duration = Duration::from_secs(30);
+/// What a client gave up may still arrive; then all is quiet.
+const SETTLING: Duration = Duration::from_secs(30);
+
+/// Reads every account through every node until all see the same, and records that. What differed to the end is returned.
+pub(super) fn read_all(arena: &Arena) -> Result<Vec<String>> {
+    let mut last = None;
+    let agreed = wait::until(SETTLING, || {
+        let outcome = once(arena);
+        let agreed = outcome.as_ref().is_ok_and(|(_, differ)| differ.is_empty());
+        last = Some(outcome);
+        agreed.then_some(())
+    });
+    let (views, differ) = last.unwrap_or_else(|| Err(Failure::Lost("nothing was read".to_owned())))?;
+    for (account, begun, mailboxes) in views {
+        arena.recorder.told(READER, account, begun, Outcome::Ok, Op::Read { mailboxes });
+    }
+    Ok(if agreed.is_some() { Vec::new() } else { differ })
+}
+
+type Views = Vec<(usize, u64, Vec<MailboxView>)>;
+
+fn once(arena: &Arena) -> Result<(Views, Vec<String>)> {
+    let mut views = Vec::new();
+    let mut differ = Vec::new();
+    for account in 0..arena.accounts {
+        let mut seen: BTreeMap<usize, Vec<MailboxView>> = BTreeMap::new();
+        for node in 0..arena.doors.len() {
+            let begun = arena.recorder.now_us();
+            let mailboxes = read(arena, node, account)?;
+            seen.insert(node, mailboxes.clone());
+            views.push((account, begun, mailboxes));
+        }
+        let first = seen.first_key_value().map(|(_, first)| first.clone()).unwrap_or_default();
+        for (node, view) in seen.iter().filter(|(_, view)| **view != first) {
+            let count = |view: &[MailboxView]| view.iter().map(|one| one.messages.len()).sum::<usize>();
+            differ.push(format!(
+                "account {account}: node {} shows something else than node 1 ({} messages, {}): {:?}",
+                node + 1,
+                count(view),
+                count(&first),
+                difference(&first, view),
+            ));
+        }
+    }
+    Ok((views, differ))
+}
+
+fn difference(first: &[MailboxView], other: &[MailboxView]) -> Option<String> {
+    let (one, two) = first.iter().zip(other).find(|(one, two)| one != two)?;
+    let messages = one.messages.iter().zip(&two.messages).find(|(one, two)| one != two);
+    Some(format!(
+        "{}: UIDNEXT {} and {}, HIGHESTMODSEQ {:?} and {:?}, first {messages:?}",
+        one.mailbox, one.uidnext, two.uidnext, one.modseq, two.modseq
+    ))
+}
+
+fn read(arena: &Arena, node: usize, account: usize) -> Result<Vec<MailboxView>> {
+    let doors = arena.doors.get(node).ok_or_else(|| Failure::Lost("no such node".to_owned()))?;
+    let mut imap = doors.imap(account, PATIENCE)?;
+    let mut mailboxes = Vec::new();
+    for mailbox in imap.list()? {
+        let selected = imap.select(&mailbox)?;
+        let mut messages = Vec::new();
+        if selected.exists > 0 {
+            for fetched in imap.uid_fetch("1:*", "(UID FLAGS BODY.PEEK[])")? {
+                let broken = || Failure::Broken(format!("FETCH without UID, FLAGS or BODY[]: {fetched:?}"));
+                let body = fetched.body().ok_or_else(broken)?;
+                let token =
+                    token_of(body).ok_or_else(|| Failure::Broken("a message without token".to_owned()))?;
+                let mut flags = fetched.flags().ok_or_else(broken)?;
+                flags.remove("\\Recent");
+                let intact = is_below_trace(body, &compose(&token));
+                messages.push(Seen { uid: fetched.uid().ok_or_else(broken)?, token, flags, intact });
+            }
+        }
+        if messages.len() != usize::try_from(selected.exists).unwrap_or(usize::MAX) {
+            let (exists, found) = (selected.exists, messages.len());
+            return Err(Failure::Broken(format!("{mailbox} has {exists} EXISTS, and FETCH shows {found}")));
+        }
+        let (uidvalidity, uidnext, modseq) = (selected.uidvalidity, selected.uidnext, selected.modseq);
+        mailboxes.push(MailboxView { mailbox, uidvalidity, uidnext, modseq, messages });
+    }
+    imap.logout()?;
+    Ok(mailboxes)
+}

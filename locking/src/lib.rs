@@ -14,6 +14,7 @@ pub mod peer;
 pub mod raft;
 pub mod server;
 pub mod state;
+pub mod witnesses;
 
 pub use client::{
     GrantError, Locking, NodeStatus, Options, Owner, Placed, Role, Status, Ticket, WitnessCounters,

@@ -19,6 +19,7 @@ use crate::command::{
     SessionId, Subkey, Wanted, Witness,
 };
 use crate::peer::message::{RaftId, instance_of, node_of};
+use crate::witnesses::Witnesses;
 
 /// Buckets whose state is copied together when a reader still holds the old one.
 pub const SHARD_BUCKETS: usize = 256;
@@ -81,12 +82,12 @@ impl BucketState {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Shard {
     pub buckets: Vec<BucketState>,
-    pub witnesses: BTreeMap<(Bucket, Subkey), Witness>,
+    pub witnesses: Witnesses,
 }
 
 impl Shard {
     fn new() -> Self {
-        Self { buckets: vec![BucketState::new(); SHARD_BUCKETS], witnesses: BTreeMap::new() }
+        Self { buckets: vec![BucketState::new(); SHARD_BUCKETS], witnesses: Witnesses::default() }
     }
 }
 
@@ -150,7 +151,9 @@ impl State {
         let shapes = self.shards.len() == SHARDS
             && self.shards.iter().enumerate().all(|(index, shard)| {
                 shard.buckets.len() == SHARD_BUCKETS
-                    && shard.witnesses.keys().all(|(bucket, _)| usize::from(*bucket) / SHARD_BUCKETS == index)
+                    && shard.witnesses.buckets().is_none_or(|(first, last)| {
+                        [first, last].iter().all(|bucket| usize::from(*bucket) / SHARD_BUCKETS == index)
+                    })
             });
         for session in self.shards.iter().flat_map(|shard| &shard.buckets).filter_map(BucketState::session) {
             *held.entry(session).or_default() += 1;
@@ -165,8 +168,8 @@ impl State {
         self.shards[shard].buckets[place]
     }
 
-    pub fn witness(&self, bucket: Bucket, subkey: &Subkey) -> Option<&Witness> {
-        self.shards[split(bucket).0].witnesses.get(&(bucket, *subkey))
+    pub fn witness(&self, bucket: Bucket, subkey: &Subkey) -> Option<Witness> {
+        self.shards[split(bucket).0].witnesses.get(bucket, subkey)
     }
 
     pub fn is_live(&self, session: SessionId) -> bool {
@@ -466,13 +469,13 @@ impl State {
     /// L-SM2. The same record is accepted again, so that a lost answer can be asked for again (L-CM3).
     fn accept(&mut self, record: &Record, touched: &mut Touched) -> Result<(), Refusal> {
         self.live_owner(record.bucket, record.epoch)?;
-        if self.witness(record.bucket, &record.subkey).is_some_and(|old| old.counter > record.counter) {
+        let old = self.shards[split(record.bucket).0].witnesses.counter(record.bucket, &record.subkey);
+        if old.is_some_and(|old| old > record.counter) {
             return Err(Refusal::Backwards);
         }
         let witness = Witness { epoch: record.epoch, value: record.value.clone(), counter: record.counter };
-        let key = (record.bucket, record.subkey);
-        self.shard(record.bucket).witnesses.insert(key, witness);
-        touched.witnesses.insert(key);
+        self.shard(record.bucket).witnesses.insert(record.bucket, &record.subkey, witness);
+        touched.witnesses.insert((record.bucket, record.subkey));
         Ok(())
     }
 
@@ -484,7 +487,7 @@ impl State {
         touched: &mut Touched,
     ) -> Result<Answer, Refusal> {
         self.live_owner(bucket, epoch)?;
-        self.shard(bucket).witnesses.remove(&(bucket, *subkey));
+        self.shard(bucket).witnesses.remove(bucket, subkey);
         touched.witnesses.insert((bucket, *subkey));
         Ok(Answer::Done)
     }

@@ -9,7 +9,7 @@ use locking::command::{Command, Proposal, Record, Request, RequestId, Value};
 use locking::raft::coding;
 use locking::raft::log::{LogOptions, OpenError};
 use locking::raft::machine::Machine;
-use locking::raft::snapshot::{self, Snapshots};
+use locking::raft::snapshot::Snapshots;
 use locking::raft::store::LogStore;
 use locking::raft::{Entry, LogId, SnapshotMeta, TypeConfig, Vote};
 use locking::state::{State, Touched};
@@ -363,24 +363,41 @@ fn purged_segments_are_removed_and_the_vote_outlives_them() {
     assert_eq!(store.store(), 9, "the store's own number is the one it was made with");
 }
 
-fn snapshot_of(index: u64) -> (SnapshotMeta, bytes::Bytes) {
+const SNAPSHOTS: &str = "/state/raft/snapshot";
+
+fn snapshot_of(index: u64) -> (SnapshotMeta, State) {
     let mut state = State::default();
     let request =
         Request { id: RequestId { client: 1, seq: 1 }, command: Command::Found { site: 1, incarnation: 1 } };
     state.apply(index, &request, &mut Touched::default());
     let meta = SnapshotMeta { last_log_id: Some(id(1, index)), last_membership: StoredMembership::default() };
-    let bytes = snapshot::encode(&meta, &state).expect("encodes");
-    (meta, bytes)
+    (meta, state)
+}
+
+fn snapshots(fs: &SimFs) -> Snapshots {
+    Snapshots::open(Arc::new(fs.clone()), Path::new(SNAPSHOTS)).expect("opens")
+}
+
+/// Reads what somebody wrote under the name of a snapshot.
+fn read_back(bytes: &[u8]) -> std::io::Result<(SnapshotMeta, State)> {
+    let fs = SimFs::new(1);
+    let snapshots = snapshots(&fs);
+    let file = fs.create(&Path::new(SNAPSHOTS).join("000000000000000a.snap")).expect("creates");
+    file.write_at(bytes, 0).expect("writes");
+    let (meta, snapshot) = snapshots.newest()?.expect("one is there");
+    let (inside, state) = snapshot.state()?;
+    assert_eq!(inside, meta);
+    Ok((inside, state))
 }
 
 #[test]
 fn a_snapshot_is_there_whole_or_not_at_all_wherever_the_process_is_killed() {
     // (L-RS4)
-    let directory = Path::new("/state/raft/snapshot");
     let publish = |fs: &SimFs, index| {
-        let (meta, bytes) = snapshot_of(index);
-        Snapshots::open(Arc::new(fs.clone()), directory)
-            .and_then(|snapshots| snapshots.publish(&meta, &bytes))
+        let (meta, state) = snapshot_of(index);
+        Snapshots::open(Arc::new(fs.clone()), Path::new(SNAPSHOTS))
+            .map_err(std::io::Error::other)
+            .and_then(|snapshots| snapshots.write(&meta, &state))
     };
     let mut seen = BTreeSet::new();
     for killed_at in 0..30 {
@@ -389,54 +406,70 @@ fn a_snapshot_is_there_whole_or_not_at_all_wherever_the_process_is_killed() {
         fs.stop_after(killed_at);
         let published = publish(&fs, 20).is_ok();
         fs.crash(killed_at);
-        let snapshots = Snapshots::open(Arc::new(fs.clone()), directory).expect("opens");
-        let (meta, ..) = snapshots.newest().expect("verifies").expect("one is there");
+        let (meta, snapshot) = snapshots(&fs).newest().expect("verifies").expect("one is there");
         let index = meta.last_log_id.expect("set").index;
         assert!(index == 20 || (index == 10 && !published), "{killed_at}: {index}");
+        assert_eq!(snapshot.state().expect("reads"), snapshot_of(index));
         seen.insert(index);
-        let left = fs.read_dir(directory).expect("lists").len();
+        let left = fs.read_dir(Path::new(SNAPSHOTS)).expect("lists").len();
         assert!(left <= 2, "{left} files");
     }
     assert_eq!(seen, BTreeSet::from([10, 20]));
 }
 
 #[test]
+fn a_snapshot_that_nobody_publishes_leaves_nothing_behind() {
+    let fs = SimFs::new(1);
+    let snapshots = snapshots(&fs);
+    let (meta, state) = snapshot_of(10);
+    snapshots.write(&meta, &state).expect("writes");
+    drop(snapshots.write(&snapshot_of(9).0, &state).expect("is older, and not needed"));
+    let mut arriving = snapshots.begin().expect("begins");
+    arriving.add(b"half of it").expect("writes");
+    drop(arriving);
+    assert_eq!(fs.read_dir(Path::new(SNAPSHOTS)).expect("lists").len(), 1);
+    assert!(snapshots.begin_for(1 << 60).is_err(), "there is no room for it");
+}
+
+#[test]
 fn snapshots_of_earlier_versions_are_read() {
-    let (meta, bytes) = snapshot_of(10);
-    let (_, state) = snapshot::decode(&bytes).expect("reads");
+    let (meta, state) = snapshot_of(10);
     let without_members = (state.config, &state.sessions, &state.clients, &state.shards);
     let without_draining = (state.config, &state.sessions, &state.clients, &state.shards, &state.members);
     let contents = [
         (b"ROOSTSN1", coding::encode(&(&meta, without_members)).expect("encodes")),
         (b"ROOSTSN2", coding::encode(&(&meta, without_draining)).expect("encodes")),
+        (b"ROOSTSN3", coding::encode(&(&meta, without_draining, &state.draining)).expect("encodes")),
     ];
     for (magic, content) in contents {
         let mut old = magic.to_vec();
         old.extend_from_slice(&crc32fast::hash(&content).to_le_bytes());
         old.extend_from_slice(&content);
-        let (found, read) = snapshot::decode(&old).expect("reads");
-        assert_eq!((found, read), (meta.clone(), state.clone()));
+        assert_eq!(read_back(&old).expect("reads"), (meta.clone(), state.clone()));
+        assert!(read_back(&old[..old.len() - 1]).is_err());
     }
 }
 
 #[test]
 fn a_snapshot_of_a_newer_version_is_refused() {
-    let (_, bytes) = snapshot_of(10);
-    let mut newer = bytes.to_vec();
-    newer[7] = b'9';
-    let error = snapshot::decode(&newer).expect_err("newer");
+    let error = read_back(b"ROOSTSN9 and more").expect_err("newer");
     assert!(error.to_string().contains("newer version"), "{error}");
 }
 
 #[test]
 fn a_changed_snapshot_is_refused() {
-    let (_, bytes) = snapshot_of(10);
-    assert!(snapshot::decode(&bytes).is_ok());
-    for at in (0..bytes.len()).step_by(97).chain(0..20) {
-        let mut changed = bytes.to_vec();
+    let fs = SimFs::new(1);
+    let (meta, state) = snapshot_of(10);
+    let snapshot = snapshots(&fs).write(&meta, &state).expect("writes");
+    let bytes = snapshot.part(0, usize::MAX).expect("reads");
+    assert_eq!(read_back(&bytes).expect("reads"), (meta, state));
+    for at in (0..bytes.len()).step_by(9973).chain(0..60).chain(bytes.len() - 20..bytes.len()) {
+        let mut changed = bytes.clone();
         changed[at] ^= 4;
-        assert!(snapshot::decode(&changed).is_err(), "byte {at}");
+        assert!(read_back(&changed).is_err(), "byte {at}");
     }
-    assert!(snapshot::decode(&bytes[..bytes.len() - 1]).is_err());
-    assert!(snapshot::decode(&[]).is_err());
+    let longer = [&bytes[..], b"x"].concat();
+    for wrong in [&bytes[..bytes.len() - 1], &bytes[..bytes.len() - 8], &bytes[..20], &longer, &[]] {
+        assert!(read_back(wrong).is_err(), "{} bytes", wrong.len());
+    }
 }

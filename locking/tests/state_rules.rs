@@ -159,9 +159,9 @@ fn the_same_witness_is_accepted_again() {
     let session = service.open(1);
     let epoch = service.grant(session, 3).expect("free");
     assert_eq!(service.witness(3, epoch, 10), Ok(()));
-    let before = service.state.witness(3, &[7; 16]).cloned();
+    let before = service.state.witness(3, &[7; 16]);
     assert_eq!(service.witness(3, epoch, 10), Ok(()));
-    assert_eq!(service.state.witness(3, &[7; 16]).cloned(), before);
+    assert_eq!(service.state.witness(3, &[7; 16]), before);
 }
 
 #[test]

@@ -338,7 +338,7 @@ impl Locking {
     /// Reads a witness as of now or later (L-SM3). `None`: the account is new.
     pub async fn read_witness(&self, bucket: Bucket, subkey: &Subkey) -> Result<Option<Witness>, NoAnswer> {
         self.0.voter.confirm().await?;
-        Ok(self.0.voter.reader().read(|state| state.witness(bucket, subkey).cloned()))
+        Ok(self.0.voter.reader().read(|state| state.witness(bucket, subkey)))
     }
 
     /// Removes the witness of an account that is gone for good.

@@ -14,6 +14,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -25,11 +26,16 @@ use serde::{Deserialize, Serialize};
 use super::coding::{self, invalid};
 use super::machine::{Applied, Reader};
 use super::{LogId, StoredMembership};
-use crate::command::{BUCKETS, Bucket, NodeId, SessionId, Witness};
-use crate::state::{BucketState, Config, Holder, Member, Memory, SHARD_BUCKETS, Session, State, Touched};
+use crate::command::{BUCKETS, Bucket, NodeId, SessionId};
+use crate::state::{
+    BucketState, Config, Holder, Member, Memory, SHARD_BUCKETS, SHARDS, Session, Shard, State, Touched,
+};
+use crate::witnesses::Builder;
 
 /// Buckets in one value, so that values stay small.
 const PAGE_BUCKETS: usize = 64;
+/// Witnesses in one batch when everything is written.
+const BATCH_WITNESSES: usize = 10_000;
 /// How far the copy may lie behind.
 const ROUND_EVERY: Duration = Duration::from_secs(1);
 const CACHE_BYTES: u64 = 8 << 20;
@@ -183,12 +189,42 @@ impl Copy {
         Ok(())
     }
 
-    fn write(&mut self, applied: &Applied, touched: &Touched, replaced: bool) -> io::Result<()> {
-        if replaced {
-            self.db.clear().map_err(io::Error::other)?;
-            self.totals = Totals::default();
+    /// Begins anew: everything but the head, without which nothing of it counts.
+    fn write_all(&mut self, applied: &Applied) -> io::Result<()> {
+        self.db.clear().map_err(io::Error::other)?;
+        self.totals = Totals::default();
+        for shard in &applied.state.shards {
+            for batch_of in shard.witnesses.keys().collect::<Vec<_>>().chunks(BATCH_WITNESSES) {
+                let mut batch = sled::Batch::default();
+                for (bucket, subkey) in batch_of {
+                    self.put_witness(&mut batch, &applied.state, *bucket, subkey)?;
+                }
+                self.db.apply_batch(batch).map_err(io::Error::other)?;
+            }
         }
-        let all = replaced.then(|| everything(&applied.state));
+        Ok(())
+    }
+
+    fn put_witness(
+        &mut self,
+        batch: &mut sled::Batch,
+        state: &State,
+        bucket: Bucket,
+        subkey: &[u8; 16],
+    ) -> io::Result<()> {
+        let witness = state.witness(bucket, subkey).as_ref().map(coding::encode).transpose()?;
+        self.put(batch, witness_key(bucket, subkey), witness)
+    }
+
+    fn write(&mut self, applied: &Applied, touched: &Touched, replaced: bool) -> io::Result<()> {
+        let all = replaced.then(|| Touched {
+            buckets: (0..=Bucket::MAX).collect(),
+            witnesses: BTreeSet::new(),
+            heads: true,
+        });
+        if replaced {
+            self.write_all(applied)?;
+        }
         let touched = all.as_ref().unwrap_or(touched);
         let mut batch = sled::Batch::default();
         let pages: BTreeSet<usize> =
@@ -200,8 +236,7 @@ impl Copy {
             self.put(&mut batch, page_key(page), Some(coding::encode(&states)?))?;
         }
         for (bucket, subkey) in &touched.witnesses {
-            let witness = applied.state.witness(*bucket, subkey).map(coding::encode).transpose()?;
-            self.put(&mut batch, witness_key(*bucket, subkey), witness)?;
+            self.put_witness(&mut batch, &applied.state, *bucket, subkey)?;
         }
         let head = Head {
             store: self.store,
@@ -252,20 +287,12 @@ impl Copy {
     }
 }
 
-fn everything(state: &State) -> Touched {
-    Touched {
-        buckets: (0..=Bucket::MAX).collect(),
-        witnesses: state.shards.iter().flat_map(|shard| shard.witnesses.keys().copied()).collect(),
-        heads: true,
-    }
-}
-
 /// Reads everything, or `None` from a new database.
 fn load(db: &sled::Db, store: u64) -> io::Result<Option<(Applied, Totals)>> {
     let mut head: Option<Head> = None;
     let mut totals = Totals::default();
     let mut buckets = vec![BucketState { epoch: Epoch::new(0, 0), holder: Holder::Free }; BUCKETS];
-    let mut witnesses: BTreeMap<(Bucket, [u8; 16]), Witness> = BTreeMap::new();
+    let mut witnesses: Vec<Builder> = (0..SHARDS).map(|_| Builder::default()).collect();
     for item in db.iter() {
         let (key, value) = item.map_err(io::Error::other)?;
         let rest = unseal(&key, &value)?;
@@ -287,7 +314,11 @@ fn load(db: &sled::Db, store: u64) -> io::Result<Option<(Applied, Totals)>> {
                     .get(3..)
                     .and_then(|key| key.try_into().ok())
                     .ok_or_else(|| invalid("bad key".to_owned()))?;
-                witnesses.insert((u16::from_be_bytes(*bucket), subkey), coding::decode(rest)?);
+                let bucket = u16::from_be_bytes(*bucket);
+                // Keys come in order, and so do those of each shard.
+                let witness = coding::decode(rest)?;
+                let in_order = witnesses[usize::from(bucket) / SHARD_BUCKETS].push(bucket, &subkey, witness);
+                in_order.then_some(()).ok_or_else(|| invalid("keys out of order".to_owned()))?;
             }
             (Some(_) | None, _) => return Err(invalid("unknown key".to_owned())),
         }
@@ -311,7 +342,7 @@ fn load(db: &sled::Db, store: u64) -> io::Result<Option<(Applied, Totals)>> {
         .ok_or_else(|| invalid("it is unsound".to_owned()))
 }
 
-fn assemble(head: &Head, buckets: &[BucketState], witnesses: BTreeMap<(Bucket, [u8; 16]), Witness>) -> State {
+fn assemble(head: &Head, buckets: &[BucketState], witnesses: Vec<Builder>) -> State {
     let mut state = State {
         config: head.config,
         sessions: head.sessions.clone(),
@@ -320,12 +351,9 @@ fn assemble(head: &Head, buckets: &[BucketState], witnesses: BTreeMap<(Bucket, [
         draining: head.draining.clone(),
         ..State::default()
     };
-    for (shard, buckets) in state.shards.iter_mut().zip(buckets.chunks_exact(SHARD_BUCKETS)) {
-        std::sync::Arc::make_mut(shard).buckets.copy_from_slice(buckets);
-    }
-    for ((bucket, subkey), witness) in witnesses {
-        let shard = &mut state.shards[usize::from(bucket) / SHARD_BUCKETS];
-        std::sync::Arc::make_mut(shard).witnesses.insert((bucket, subkey), witness);
+    let parts = buckets.chunks_exact(SHARD_BUCKETS).zip(witnesses);
+    for (shard, (buckets, witnesses)) in state.shards.iter_mut().zip(parts) {
+        *shard = Arc::new(Shard { buckets: buckets.to_vec(), witnesses: witnesses.finish() });
     }
     state
 }

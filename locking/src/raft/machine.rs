@@ -7,14 +7,13 @@
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
-use bytes::Bytes;
 use futures::{Stream, TryStreamExt};
 use openraft::entry::RaftEntry;
 use openraft::storage::{EntryResponder, RaftStateMachine};
 use openraft::{EntryPayload, OptionalSend, RaftSnapshotBuilder};
 use tokio::sync::watch;
 
-use super::snapshot::{self, Snapshots};
+use super::snapshot::{SnapshotFile, Snapshots};
 use super::{Entry, LogId, Snapshot, SnapshotMeta, StoredMembership, TypeConfig};
 use crate::command::{Answer, Bucket, Command, Wanted};
 use crate::state::{State, Touched};
@@ -148,6 +147,10 @@ impl Machine {
         self.reader.clone()
     }
 
+    pub fn snapshots(&self) -> Arc<Snapshots> {
+        Arc::clone(&self.snapshots)
+    }
+
     fn apply_one(&self, entry: &Entry) -> Answer {
         let mut current = self.reader.lock();
         let Current { applied, touched, .. } = &mut *current;
@@ -174,7 +177,7 @@ impl Machine {
 }
 
 impl RaftStateMachine<TypeConfig> for Machine {
-    type SnapshotData = Bytes;
+    type SnapshotData = SnapshotFile;
     type SnapshotBuilder = Builder;
 
     async fn applied_state(&mut self) -> io::Result<(Option<LogId>, StoredMembership)> {
@@ -200,14 +203,17 @@ impl RaftStateMachine<TypeConfig> for Machine {
         Builder { applied: self.reader.freeze(), snapshots: Arc::clone(&self.snapshots) }
     }
 
-    async fn install_snapshot(&mut self, meta: &SnapshotMeta, bytes: Bytes) -> io::Result<()> {
-        let (inside, state) = snapshot::decode(&bytes)?;
-        if inside != *meta {
-            return Err(io::Error::other(format!("snapshot {inside} arrived as {meta}")));
-        }
-        let snapshots = Arc::clone(&self.snapshots);
-        let published = inside.clone();
-        blocking(move || snapshots.publish(&published, &bytes).map_err(io::Error::other)).await?;
+    async fn install_snapshot(&mut self, meta: &SnapshotMeta, snapshot: SnapshotFile) -> io::Result<()> {
+        let (snapshots, meta) = (Arc::clone(&self.snapshots), meta.clone());
+        let (inside, state) = blocking(move || {
+            let (inside, state) = snapshot.state()?;
+            if inside != meta {
+                return Err(io::Error::other(format!("snapshot {inside} arrived as {meta}")));
+            }
+            snapshots.publish(&inside, &snapshot)?;
+            Ok((inside, state))
+        })
+        .await?;
         let mut current = self.reader.lock();
         // Membership is what the snapshot says, not what was known before it (L-RS4).
         current.applied = Applied { last: inside.last_log_id, membership: inside.last_membership, state };
@@ -223,7 +229,7 @@ impl RaftStateMachine<TypeConfig> for Machine {
     async fn get_current_snapshot(&mut self) -> io::Result<Option<Snapshot>> {
         let snapshots = Arc::clone(&self.snapshots);
         let newest = blocking(move || snapshots.newest()).await?;
-        Ok(newest.map(|(meta, _, snapshot)| Snapshot { meta, snapshot }))
+        Ok(newest.map(|(meta, snapshot)| Snapshot { meta, snapshot }))
     }
 }
 
@@ -265,16 +271,15 @@ pub struct Builder {
 }
 
 impl RaftSnapshotBuilder<TypeConfig> for Builder {
-    type SnapshotData = Bytes;
+    type SnapshotData = SnapshotFile;
 
     async fn build_snapshot(&mut self) -> io::Result<Snapshot> {
         let Applied { last, membership, state } = self.applied.clone();
         let snapshots = Arc::clone(&self.snapshots);
         blocking(move || {
             let meta = SnapshotMeta { last_log_id: last, last_membership: membership };
-            let bytes = snapshot::encode(&meta, &state)?;
-            snapshots.publish(&meta, &bytes).map_err(io::Error::other)?;
-            Ok(Snapshot { meta, snapshot: bytes })
+            let snapshot = snapshots.write(&meta, &state)?;
+            Ok(Snapshot { meta, snapshot })
         })
         .await
     }

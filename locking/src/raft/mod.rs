@@ -28,5 +28,5 @@ pub type Vote = alias::VoteOf<TypeConfig>;
 pub type Entry = alias::EntryOf<TypeConfig>;
 pub type StoredMembership = alias::StoredMembershipOf<TypeConfig>;
 pub type SnapshotMeta = alias::SnapshotMetaOf<TypeConfig>;
-pub type Snapshot = alias::SnapshotOf<TypeConfig, bytes::Bytes>;
+pub type Snapshot = alias::SnapshotOf<TypeConfig, snapshot::SnapshotFile>;
 pub type Raft = openraft::Raft<TypeConfig, machine::Machine>;

@@ -21,6 +21,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::machine::Reader;
+use super::snapshot::SnapshotFile;
 use super::{Snapshot, TypeConfig, Vote, coding};
 use crate::peer::Peers;
 use crate::peer::message::{Chunk, ChunkTaken, Frame, Kind, RaftId, node_of};
@@ -99,7 +100,7 @@ fn cut_short(request: &mut AppendEntriesRequest<TypeConfig>) -> io::Result<Optio
 }
 
 impl RaftNetworkV2<TypeConfig> for Way {
-    type SnapshotData = bytes::Bytes;
+    type SnapshotData = SnapshotFile;
 
     async fn append_entries(
         &mut self,
@@ -167,19 +168,14 @@ impl Way {
         snapshot: &Snapshot,
     ) -> Result<SnapshotResponse<TypeConfig>, Unreachable<TypeConfig>> {
         let transfer = rand::random();
-        let bytes = &snapshot.snapshot;
-        let mut at = 0;
+        let (total, mut at) = (snapshot.snapshot.length(), 0);
         loop {
-            let end = bytes.len().min(at + CHUNK_BYTES);
-            let last = end == bytes.len();
-            let chunk = Chunk {
-                transfer,
-                vote,
-                meta: snapshot.meta.clone(),
-                offset: at as u64,
-                total: bytes.len() as u64,
-                bytes: bytes.slice(at..end).to_vec(),
-            };
+            let file = snapshot.snapshot.clone();
+            let part = tokio::task::spawn_blocking(move || file.part(at, CHUNK_BYTES)).await;
+            let bytes = part.map_err(unreachable)?.map_err(unreachable)?;
+            let end = at + bytes.len() as u64;
+            let last = end == total;
+            let chunk = Chunk { transfer, vote, meta: snapshot.meta.clone(), offset: at, total, bytes };
             let deadline = if last { INSTALL_MAX } else { CHUNK_MAX };
             match self.call(Kind::Snapshot, &chunk, deadline).await? {
                 ChunkTaken::Done(vote) => return Ok(SnapshotResponse::new(vote)),

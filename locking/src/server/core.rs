@@ -22,18 +22,16 @@ use crate::peer::message::{
 };
 use crate::peer::{Peers, answer_hello, reply};
 use crate::raft::machine::Reader;
+use crate::raft::snapshot::{SnapshotFile, Snapshots};
 use crate::raft::store::LogReader;
-use crate::raft::{Raft, Snapshot, snapshot};
+use crate::raft::{Raft, Snapshot};
 use crate::state::State;
-
-/// Longest snapshot that is taken in.
-const SNAPSHOT_BYTES_MAX: u64 = 1 << 30;
 
 /// A snapshot that arrives.
 pub(super) struct Incoming {
     from: RaftId,
     transfer: u64,
-    bytes: Vec<u8>,
+    file: SnapshotFile,
 }
 
 /// A running voter, shared by all that use it.
@@ -41,6 +39,7 @@ pub(crate) struct Core {
     pub(super) raft: Raft,
     pub(super) reader: Reader,
     pub(super) log: LogReader,
+    pub(super) snapshots: Arc<Snapshots>,
     pub(super) peers: Arc<dyn Peers>,
     pub(super) node: u8,
     pub(super) id: RaftId,
@@ -174,13 +173,12 @@ impl Core {
     }
 
     async fn take_chunk(&self, from: RaftId, chunk: Chunk) -> Result<Bytes, String> {
-        let Chunk { transfer, vote, meta, offset, total, bytes } = chunk;
-        let Some(whole) = self.gather(from, transfer, offset, total, bytes)? else {
+        let (vote, meta) = (chunk.vote, chunk.meta.clone());
+        let Some(whole) = self.gather(from, chunk).await? else {
             return reply(&ChunkTaken::More);
         };
-        let whole = Bytes::from(whole);
         let verified = whole.clone();
-        let checked = tokio::task::spawn_blocking(move || snapshot::decode(&verified).map(|(meta, _)| meta));
+        let checked = tokio::task::spawn_blocking(move || verified.verify());
         let inside = checked.await.map_err(|error| error.to_string())?.map_err(|error| error.to_string())?;
         if inside != meta {
             return Err(format!("snapshot {inside} came under the name {meta}"));
@@ -191,33 +189,33 @@ impl Core {
     }
 
     /// Adds a part, and returns the whole when it was the last one.
-    fn gather(
-        &self,
-        from: RaftId,
-        transfer: u64,
-        offset: u64,
-        total: u64,
-        bytes: Vec<u8>,
-    ) -> Result<Option<Vec<u8>>, String> {
-        if total > SNAPSHOT_BYTES_MAX {
-            return Err(format!("a snapshot of {total} bytes is too long"));
-        }
-        let mut incoming = self.incoming.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        if offset == 0 {
-            *incoming = Some(Incoming { from, transfer, bytes: Vec::new() });
-        }
-        let known = incoming.take().filter(|known| (known.from, known.transfer) == (from, transfer));
-        let mut known = known.ok_or("another snapshot has begun to arrive meanwhile")?;
+    async fn gather(&self, from: RaftId, chunk: Chunk) -> Result<Option<SnapshotFile>, String> {
+        let Chunk { transfer, offset, total, bytes, .. } = chunk;
+        let known = self.incoming().take().filter(|known| (known.from, known.transfer) == (from, transfer));
+        let mut file = match known {
+            Some(known) if offset > 0 => known.file,
+            Some(_) | None if offset == 0 => {
+                let snapshots = Arc::clone(&self.snapshots);
+                let begun = tokio::task::spawn_blocking(move || snapshots.begin_for(total)).await;
+                begun.map_err(|error| error.to_string())?.map_err(|error| error.to_string())?
+            }
+            Some(_) | None => return Err("another snapshot has begun to arrive meanwhile".to_owned()),
+        };
         let end = offset.saturating_add(bytes.len() as u64);
-        if known.bytes.len() as u64 != offset || end > total || (bytes.is_empty() && end < total) {
+        if file.length() != offset || end > total || (bytes.is_empty() && end < total) {
             return Err("the parts of a snapshot do not fit together".to_owned());
         }
-        known.bytes.extend_from_slice(&bytes);
+        let added = tokio::task::spawn_blocking(move || file.add(&bytes).map(|()| file)).await;
+        let file = added.map_err(|error| error.to_string())?.map_err(|error| error.to_string())?;
         if end == total {
-            return Ok(Some(known.bytes));
+            return Ok(Some(file));
         }
-        *incoming = Some(known);
+        self.incoming().get_or_insert(Incoming { from, transfer, file });
         Ok(None)
+    }
+
+    fn incoming(&self) -> std::sync::MutexGuard<'_, Option<Incoming>> {
+        self.incoming.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
     /// Waits until entries up to this one are applied here.

@@ -41,9 +41,11 @@ use crate::raft::snapshot::Snapshots;
 use crate::raft::store::{LogReader, LogStore};
 use crate::raft::{Raft, TypeConfig};
 
-/// A snapshot is made after this many entries, or this many bytes of log, whichever comes first.
+/// A snapshot is made after this many entries, or this many bytes of log, whichever comes first,
 const SNAPSHOT_ENTRIES: u64 = 10_000;
-const SNAPSHOT_BYTES: usize = 32 << 20;
+const SNAPSHOT_BYTES: u64 = 32 << 20;
+/// but not before the log has this part of the last one's bytes: with very many accounts it is long to write.
+const SNAPSHOT_PART: u64 = 8;
 /// Entries that stay for a peer that is a little behind.
 const KEEP_ENTRIES: u64 = 64;
 /// Most entries in one append.
@@ -214,6 +216,7 @@ impl Voter {
     ) -> Result<Self, StartError> {
         let Opened { store, machine, threads, .. } = opened;
         let (reader, log, number) = (machine.reader(), store.reader(), store.store());
+        let snapshots = machine.snapshots();
         let id = match part {
             Part::Founder => raft_id(options.node_id, 0),
             Part::Member(id) => id,
@@ -224,6 +227,7 @@ impl Voter {
             raft: raft.clone(),
             reader,
             log: log.clone(),
+            snapshots: Arc::clone(&snapshots),
             peers,
             node: options.node_id,
             id,
@@ -244,7 +248,7 @@ impl Voter {
             door.put(Behind::Voter(Arc::downgrade(&core)));
         }
         let tasks = vec![
-            tokio::spawn(housekeep(raft, log)),
+            tokio::spawn(housekeep(raft, log, snapshots)),
             tokio::spawn(leader::keep_sessions(Arc::downgrade(&core))),
         ];
         Ok(Self { core, door, threads: std::sync::Mutex::new(Some(threads)), tasks })
@@ -501,7 +505,7 @@ fn raft_config() -> Result<Config, StartError> {
         election_timeout_min: 750,
         election_timeout_max: 1500,
         enable_pre_vote: Some(true),
-        snapshot_policy: SnapshotPolicy::LogsSinceLast(SNAPSHOT_ENTRIES),
+        snapshot_policy: SnapshotPolicy::Never,
         max_in_snapshot_log_to_keep: KEEP_ENTRIES,
         max_payload_entries: APPEND_ENTRIES,
         // L-RS2: a voter whose log went back is a new node.
@@ -553,16 +557,22 @@ fn open(options: &VoterOptions) -> Result<Opened, StartError> {
     Ok(Opened { store, machine, threads: Threads { log, copy }, blank, identity })
 }
 
-/// Makes a snapshot when the log has grown long in bytes; the library itself only counts entries.
-async fn housekeep(raft: Raft, log: LogReader) {
+/// Makes a snapshot when the log has grown long. The library itself only counts entries.
+async fn housekeep(raft: Raft, log: LogReader, snapshots: Arc<Snapshots>) {
     let mut tried_at = None;
     loop {
         tokio::time::sleep(HOUSEKEEPING_EVERY).await;
-        let applied = raft.metrics().borrow_watched().last_applied.map(|id| id.index);
-        if log.bytes() < SNAPSHOT_BYTES || applied == tried_at {
+        let (applied, covered) = {
+            let metrics = raft.metrics();
+            let metrics = metrics.borrow_watched();
+            (metrics.last_applied.map_or(0, |id| id.index), metrics.snapshot.map_or(0, |id| id.index))
+        };
+        let (bytes, entries) = (log.bytes() as u64, applied.saturating_sub(covered));
+        let long = entries >= SNAPSHOT_ENTRIES || bytes >= SNAPSHOT_BYTES;
+        if !long || bytes < snapshots.length() / SNAPSHOT_PART || tried_at == Some(applied) {
             continue;
         }
-        tried_at = applied;
+        tried_at = Some(applied);
         if let Err(error) = raft.trigger().snapshot().await {
             tracing::debug!(%error, "no snapshot, the coordination service has stopped");
             return;

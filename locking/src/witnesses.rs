@@ -375,6 +375,8 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(ProptestConfig::with_cases(48))]
+
         #[test]
         fn it_is_the_sorted_map_that_it_stands_for(steps in prop::collection::vec(any_step(), 1..600)) {
             let (mut witnesses, mut map) = (Witnesses::default(), BTreeMap::new());

@@ -6,7 +6,7 @@ use std::process::{Command, ExitCode};
 use clap::{Parser, Subcommand, ValueEnum};
 use jepsen::hosts::{Missing, inside, is_inside, missing};
 use jepsen::server::{Kind, Setup};
-use jepsen::site;
+use jepsen::site::{self, takeover};
 use jepsen::workload::garbage::{self, Verdict};
 use jepsen::workload::{compare, kill, load};
 
@@ -74,6 +74,11 @@ enum Workload {
         #[arg(long)]
         list: Option<PathBuf>,
     },
+    /// Measure how long an account can't be changed when its owner dies, or when it is moved
+    Takeover {
+        #[command(flatten)]
+        measured: takeover::Measured,
+    },
 }
 
 fn main() -> anyhow::Result<ExitCode> {
@@ -96,6 +101,12 @@ fn main() -> anyhow::Result<ExitCode> {
         }
         Workload::Garbage { case } => garbage(kind, case.as_deref())?,
         Workload::Site { options, slices, list } => return site(&options, slices, list.as_deref()),
+        Workload::Takeover { measured } => {
+            if let On::Elsewhere(code) = on_hosts()? {
+                return Ok(code);
+            }
+            print!("{}", takeover::run(&measured)?);
+        }
     }
     Ok(ExitCode::SUCCESS)
 }

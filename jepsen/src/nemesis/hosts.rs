@@ -1,13 +1,15 @@
 //! Hosts and what runs on them: stopped, killed, booted; clocks that step; disks that are full, slow or gone.
 
 use std::fs;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use anyhow::{Context as _, ensure};
+use anyhow::ensure;
 
 use super::Lane;
 use crate::history::Phase::{Begins, Ends};
-use crate::site::node::faketime;
+use crate::site::commands::has;
+use crate::site::give;
 use crate::wait;
 
 /// A node whose `state_dir` is gone is watched for so long.
@@ -63,7 +65,7 @@ impl Lane<'_> {
             self.site.end(host, "rolling")?;
             self.site.bring_up(host, "rolling")?;
             let site = self.site;
-            let over = || self.over.load(std::sync::atomic::Ordering::Acquire);
+            let over = || self.over.load(Ordering::Acquire);
             let ready = || site.node(host).is_ok_and(|node| node.is_ready());
             let _served = wait::until(Duration::from_secs(30), || (ready() || over()).then_some(()));
             if over() {
@@ -82,7 +84,6 @@ impl Lane<'_> {
     }
 
     pub(super) fn clock(&mut self) -> anyhow::Result<()> {
-        faketime().context("no libfaketime here: clocks can't step")?;
         let host = self.host();
         let step = i64::try_from(self.dice.below(7_200))? - 3_600;
         let kind = format!("clock: {step:+} s");
@@ -137,11 +138,11 @@ impl Lane<'_> {
         Ok(())
     }
 
-    /// A node that remembers nothing must not go on as the one it was: it says so and does not serve. Then it is given
-    /// back what it had, as an operator would who finds the disk.
+    /// A node that remembers nothing must not go on as the one it was: it says so and does not serve. Then it is replaced,
+    /// or, where the server can't do that, given back what it had, as by an operator who finds the disk.
     pub(super) fn wiped(&mut self) -> anyhow::Result<()> {
         let host = self.host();
-        let excused = self.site.excuse(host)?;
+        let _excused = self.site.excuse(host)?;
         self.site.take_down(host, "wiped")?;
         let (state, aside) = {
             let node = self.site.node(host)?;
@@ -149,18 +150,22 @@ impl Lane<'_> {
         };
         fs::rename(&state, &aside)?;
         fs::create_dir(&state)?;
-        crate::site::give(&state)?;
+        give(&state)?;
         self.site.bring_up(host, "wiped")?;
         let served = wait::until(WIPED_WATCHED, || {
-            let over = self.over.load(std::sync::atomic::Ordering::Acquire);
+            let over = self.over.load(Ordering::Acquire);
             let ready = self.site.node(host).is_ok_and(|node| node.is_ready());
             (over || ready).then_some(ready)
         });
         self.site.take_down(host, "wiped")?;
-        fs::remove_dir_all(&state)?;
-        fs::rename(&aside, &state)?;
-        self.site.bring_up(host, "wiped")?;
-        drop(excused);
+        if has("add") {
+            fs::remove_dir_all(&aside)?;
+            self.replace(host)?;
+        } else {
+            fs::remove_dir_all(&state)?;
+            fs::rename(&aside, &state)?;
+            self.site.bring_up(host, "wiped")?;
+        }
         ensure!(
             served != Some(true),
             "a{host} served with an empty state_dir, under the id that it had before"

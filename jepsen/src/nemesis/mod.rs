@@ -5,6 +5,7 @@
 //! - An episode leaves nothing behind, also when the run ends in the middle of it.
 //! - Beginning and end of each stand in the history.
 
+mod commands;
 mod hosts;
 mod network;
 
@@ -17,6 +18,8 @@ use clap::ValueEnum;
 use crate::dice::Dice;
 use crate::hosts::Number;
 use crate::site::Site;
+use crate::site::commands::has;
+use crate::site::node::faketime;
 use crate::wait;
 
 /// What can be done.
@@ -52,8 +55,14 @@ pub enum Kind {
     FullDisk,
     /// The disk of a `state_dir` is slow
     SlowDisk,
-    /// A `state_dir` is removed under a killed node
+    /// A `state_dir` is removed under a killed node, which is then replaced by a new member
     Wiped,
+    /// Accounts given from node to node
+    Move,
+    /// A node drained and undrained
+    Drain,
+    /// Another leader
+    Leader,
 }
 
 impl Kind {
@@ -66,7 +75,24 @@ impl Kind {
             Self::Cut | Self::OneWay | Self::Flap | Self::Loss | Self::Slow | Self::Cable => true,
             Self::Stop | Self::Kill | Self::Bounce | Self::KillAll | Self::Rolling | Self::Boot => false,
             Self::Clock | Self::FullDisk | Self::SlowDisk | Self::Wiped => false,
+            Self::Move | Self::Drain | Self::Leader => false,
         }
+    }
+
+    /// Why it can't be done here, if so.
+    pub(crate) fn missing(self) -> Option<String> {
+        let command = match self {
+            Self::Clock if faketime().is_none() => return Some("no libfaketime here".to_owned()),
+            Self::Move => "move",
+            Self::Drain => "drain",
+            Self::Leader => "transfer-leader",
+            Self::Cut | Self::OneWay | Self::Flap | Self::Loss | Self::Slow | Self::Cable => return None,
+            Self::Stop | Self::Kill | Self::Bounce | Self::KillAll | Self::Rolling | Self::Boot => {
+                return None;
+            }
+            Self::Clock | Self::FullDisk | Self::SlowDisk | Self::Wiped => return None,
+        };
+        (!has(command)).then(|| format!("this server has no `roost cluster {command}`"))
     }
 
     pub fn name(self) -> String {
@@ -152,6 +178,9 @@ impl Lane<'_> {
             Kind::FullDisk => self.full_disk(),
             Kind::SlowDisk => self.slow_disk(),
             Kind::Wiped => self.wiped(),
+            Kind::Move => self.moves(),
+            Kind::Drain => self.drain(),
+            Kind::Leader => self.leader(),
         }
     }
 

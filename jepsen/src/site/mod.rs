@@ -8,11 +8,13 @@
 //! The seed decides what clients and nemeses do and for how long, not how threads and packets are scheduled.
 
 mod clients;
+pub(crate) mod commands;
 mod layout;
 pub mod node;
 mod reading;
 mod run;
 pub mod slices;
+pub mod takeover;
 
 use std::path::Path;
 use std::process::ExitStatus;
@@ -185,6 +187,10 @@ impl Site {
 
     pub(crate) fn node(&self, number: Number) -> anyhow::Result<MutexGuard<'_, Node>> {
         Ok(self.seat(number)?.node.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    pub(crate) fn accounts(&self) -> usize {
+        self.arena.accounts
     }
 
     pub fn dir(&self) -> &Path {

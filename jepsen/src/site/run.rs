@@ -63,6 +63,7 @@ impl Report {
 pub fn run(options: &Options) -> anyhow::Result<Report> {
     let mut site = Site::start(options)?;
     let kinds = if options.nemeses.is_empty() { Kind::all() } else { &options.nemeses };
+    let kinds = possible(kinds)?;
     let struck = AtomicBool::new(false);
     let over = AtomicBool::new(false);
     let mut violations = Vec::new();
@@ -70,7 +71,7 @@ pub fn run(options: &Options) -> anyhow::Result<Report> {
     let mut recovered = Duration::ZERO;
     std::thread::scope(|scope| {
         let supervisor = scope.spawn(|| site.supervise(&over));
-        let nemeses = scope.spawn(|| nemesis::run(&site, &struck, options.seed, kinds));
+        let nemeses = scope.spawn(|| nemesis::run(&site, &struck, options.seed, &kinds));
         std::thread::scope(|working| {
             site.arena.spawn(working, options.seed, &options.workloads);
             std::thread::sleep(Duration::from_secs(options.seconds));
@@ -105,6 +106,22 @@ pub fn run(options: &Options) -> anyhow::Result<Report> {
         eprintln!("{}", evidence(&site, options, &report));
     }
     Ok(report)
+}
+
+/// Those that can be done here; what can't is said.
+fn possible(kinds: &[Kind]) -> anyhow::Result<Vec<Kind>> {
+    let mut possible = Vec::new();
+    for kind in kinds {
+        match kind.missing() {
+            None => possible.push(*kind),
+            Some(why) => {
+                eprintln!("SKIPPED: nemesis {}: {why}", kind.name());
+                let required = std::env::var("ROOST_TESTS").is_ok_and(|value| value == "require");
+                anyhow::ensure!(!required, "nemesis {}: {why}", kind.name());
+            }
+        }
+    }
+    Ok(possible)
 }
 
 /// Waits until everybody's delivery is acknowledged through every node; tells how long that took.

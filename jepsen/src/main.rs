@@ -8,7 +8,7 @@ use jepsen::hosts::{Missing, inside, is_inside, missing};
 use jepsen::server::{Kind, Setup};
 use jepsen::site::{self, takeover};
 use jepsen::workload::garbage::{self, Verdict};
-use jepsen::workload::{compare, kill, load};
+use jepsen::workload::{compare, kill, load, scale};
 
 /// What a program says that was not permitted to do anything.
 const SKIPPED: u8 = 77;
@@ -56,6 +56,11 @@ enum Workload {
         #[arg(long, default_value_t = 5)]
         rounds: usize,
     },
+    /// Measure a site of three nodes beside a single node, both in turns, as a ratio (build with --release)
+    Scale {
+        #[arg(long, default_value_t = 5)]
+        rounds: usize,
+    },
     /// Send what no server should be sent, and damage what it keeps
     Garbage {
         /// Run this case alone
@@ -98,6 +103,10 @@ fn main() -> anyhow::Result<ExitCode> {
         }
         Workload::Compare { rounds } => {
             print!("{}", compare::table(&compare::run(compare::Options { rounds })?)?);
+        }
+        Workload::Scale { rounds } => {
+            let (rates, lone) = scale::run(scale::Options { rounds })?;
+            print!("{}", scale::table(&rates, &lone)?);
         }
         Workload::Garbage { case } => garbage(kind, case.as_deref())?,
         Workload::Site { options, slices, list } => return site(&options, slices, list.as_deref()),

@@ -4,3 +4,4 @@ pub mod compare;
 pub mod garbage;
 pub mod kill;
 pub mod load;
+pub mod scale;

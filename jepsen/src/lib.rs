@@ -27,5 +27,7 @@ pub mod nemesis;
 pub mod server;
 pub mod site;
 pub mod strangers;
+pub mod timeline;
 pub mod wait;
+pub mod ways;
 pub mod workload;

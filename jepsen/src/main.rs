@@ -8,7 +8,7 @@ use jepsen::hosts::{Missing, inside, is_inside, missing};
 use jepsen::server::{Kind, Setup};
 use jepsen::site::{self, takeover};
 use jepsen::workload::garbage::{self, Verdict};
-use jepsen::workload::{compare, kill, load, scale};
+use jepsen::workload::{bugs, compare, kill, load, lock, scale};
 
 /// What a program says that was not permitted to do anything.
 const SKIPPED: u8 = 77;
@@ -61,6 +61,29 @@ enum Workload {
         #[arg(long, default_value_t = 5)]
         rounds: usize,
     },
+    /// Kill, pause and cut off three voters; grants and witnesses must be linearizable
+    Lock {
+        #[arg(long, default_value_t = 1)]
+        seed: u64,
+        #[arg(long, default_value_t = 60)]
+        seconds: u64,
+        #[arg(long, default_value_t = 4)]
+        buckets: usize,
+        /// Keep the history and its timeline here
+        #[arg(long, value_name = "DIRECTORY")]
+        timeline: Option<PathBuf>,
+    },
+    /// Look for bugs that were planted in the server that ROOST_BUGGY_BIN names, ten minutes each at most
+    Bugs {
+        #[arg(long, default_value_t = 1)]
+        seed: u64,
+        /// Look for this one alone
+        #[arg(long, value_name = "NAME")]
+        only: Option<String>,
+        /// Add a line for each bug to this file
+        #[arg(long)]
+        list: Option<PathBuf>,
+    },
     /// Send what no server should be sent, and damage what it keeps
     Garbage {
         /// Run this case alone
@@ -108,6 +131,11 @@ fn main() -> anyhow::Result<ExitCode> {
             let (rates, lone) = scale::run(scale::Options { rounds })?;
             print!("{}", scale::table(&rates, &lone)?);
         }
+        Workload::Lock { seed, seconds, buckets, timeline } => {
+            let report = lock::run(&lock::Options { seed, seconds, buckets, keep: timeline })?;
+            println!("{report:#?}");
+        }
+        Workload::Bugs { seed, only, list } => bugs::run(&bugs::Options { seed, only, list })?,
         Workload::Garbage { case } => garbage(kind, case.as_deref())?,
         Workload::Site { options, slices, list } => return site(&options, slices, list.as_deref()),
         Workload::Takeover { measured } => {

@@ -6,12 +6,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use super::{Options, Site, Work, reading};
-use crate::checker;
+use crate::checker::{self, Violation};
 use crate::client::Failure;
 use crate::history::{Entry, Op, Outcome, Phase, to_edn};
 use crate::nemesis::{self, Done, Kind};
 use crate::server::user;
-use crate::wait;
+use crate::{timeline, wait};
 
 /// After everything is healed, deliveries to everybody through every node are acknowledged within this (J7).
 const ACKNOWLEDGED_AGAIN: Duration = Duration::from_secs(15);
@@ -95,10 +95,12 @@ pub fn run(options: &Options) -> anyhow::Result<Report> {
     violations.extend(panics(&site));
     let history = site.arena.recorder.history();
     violations.extend(idle(options, &history));
-    violations.extend(checker::check_site(&history).iter().map(ToString::to_string));
+    let broken = checker::check_site(&history);
+    violations.extend(broken.iter().map(ToString::to_string));
     let [acknowledged, refused, unknown] =
         [Outcome::Ok, Outcome::Fail, Outcome::Info].map(|outcome| count(&history, outcome));
-    let kept = if violations.is_empty() && !options.keep { None } else { Some(keep(&mut site, &history)?) };
+    let kept =
+        if violations.is_empty() && !options.keep { None } else { Some(keep(&mut site, &history, &broken)?) };
     let (seed, seconds, lease_s) = (options.seed, options.seconds, options.lease);
     let report =
         Report { seed, seconds, lease_s, done, acknowledged, refused, unknown, recovered, violations, kept };
@@ -235,8 +237,9 @@ fn count(history: &[Entry], outcome: Outcome) -> usize {
     changes.filter(|entry| entry.outcome == outcome).count()
 }
 
-fn keep(site: &mut Site, history: &[Entry]) -> anyhow::Result<PathBuf> {
+fn keep(site: &mut Site, history: &[Entry], broken: &[Violation]) -> anyhow::Result<PathBuf> {
     let dir = site.dir().to_owned();
+    fs::write(dir.join("timeline.html"), timeline::page("jepsen site", history, broken))?;
     fs::write(dir.join("history.edn"), to_edn(history)?)?;
     site.dir.disable_cleanup(true);
     Ok(dir)
@@ -251,7 +254,7 @@ fn evidence(site: &Site, options: &Options, report: &Report) -> String {
     let dir = report.kept.as_ref().map(|dir| dir.display().to_string()).unwrap_or_default();
     format!(
         "{}{} violations:\n  {shown}\nseed {seed}; run it again: cargo run -p jepsen -- site --seed {seed} --seconds {} \
-         --lease {}s{only}\nhistory, logs and mail are in {dir}",
+         --lease {}s{only}\nhistory, timeline, logs and mail are in {dir}",
         site.log_tails(),
         all.len(),
         options.seconds,

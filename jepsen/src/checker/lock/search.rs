@@ -18,6 +18,9 @@ const STATES_MAX: usize = 50_000;
 /// States that are shown when none is left.
 const SHOWN: usize = 3;
 
+/// A session that has no name yet: its grant had no answer.
+const SOMEBODY: u64 = 0;
+
 /// What the register of one bucket may be.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 struct State {
@@ -33,17 +36,19 @@ impl State {
         let mut after = self.clone();
         match op {
             LockOp::Grant { session, epoch } => {
-                let has_it = self.epoch == *epoch && self.session == Some(*session);
+                let theirs = [Some(*session), Some(SOMEBODY)].contains(&self.session);
+                let has_it = self.epoch == *epoch && theirs;
                 if !has_it && self.epoch >= *epoch {
                     return None;
                 }
                 (after.epoch, after.session) = (*epoch, Some(*session));
             }
             LockOp::Release { epoch } => {
-                if self.epoch != *epoch {
+                // Whoever had lost it before gives nothing back, and is told the same.
+                if self.epoch < *epoch {
                     return None;
                 }
-                after.session = None;
+                after.session = self.session.filter(|_| self.epoch > *epoch);
             }
             LockOp::Witness { subkey, epoch, counter, value } => {
                 let owned = self.epoch == *epoch && self.session.is_some();
@@ -83,6 +88,57 @@ struct UnderWay {
 
 /// The first answer that no order explains, if there is one.
 pub(super) fn unexplained(entries: &[&Entry<LockOp>]) -> Option<(String, Vec<Mark>)> {
+    let unanswered = match unanswered_grants(entries) {
+        Ok(unanswered) => unanswered,
+        Err(wrong) => return Some(wrong),
+    };
+    let entries: Vec<&Entry<LockOp>> = entries.iter().copied().chain(&unanswered).collect();
+    search(&entries)
+}
+
+/// Grants that had no answer and happened: their epochs were used, so somebody was told of them, and not by an answer to
+/// a grant. They happened before the first use.
+fn unanswered_grants(entries: &[&Entry<LockOp>]) -> Result<Vec<Entry<LockOp>>, (String, Vec<Mark>)> {
+    let mut granted: BTreeMap<u64, u64> = BTreeMap::new();
+    let mut used: BTreeMap<u64, &Entry<LockOp>> = BTreeMap::new();
+    let mut unanswered: Vec<u64> = Vec::new();
+    for entry in entries {
+        match (&entry.op, entry.outcome) {
+            (LockOp::Grant { epoch, .. }, Outcome::Ok) => {
+                let begun = granted.entry(*epoch).or_insert(entry.begun_us);
+                *begun = entry.begun_us.min(*begun);
+            }
+            (LockOp::Grant { .. }, Outcome::Info) => unanswered.push(entry.begun_us),
+            (LockOp::Witness { epoch, .. } | LockOp::Release { epoch }, _) => {
+                let first = used.entry(*epoch).or_insert(entry);
+                if entry.begun_us < first.begun_us {
+                    *first = entry;
+                }
+            }
+            (LockOp::Grant { .. }, Outcome::Fail) | (LockOp::Read { .. } | LockOp::Nemesis(_), _) => {}
+        }
+    }
+    let mut found = Vec::new();
+    for (epoch, first) in used {
+        if granted.get(&epoch).is_some_and(|begun| *begun < first.begun_us) {
+            continue;
+        }
+        let begun = unanswered.iter().copied().filter(|begun| *begun < first.begun_us).min();
+        let Some(begun_us) = begun else {
+            if granted.contains_key(&epoch) {
+                continue;
+            }
+            return Err((format!("epoch {epoch} was used, and nobody was granted it"), vec![mark(first)]));
+        };
+        let op = LockOp::Grant { session: SOMEBODY, epoch };
+        let (client, account) = (first.client, first.account);
+        let (told_us, outcome) = (first.begun_us, Outcome::Ok);
+        found.push(Entry { client, account, begun_us, told_us, outcome, op });
+    }
+    Ok(found)
+}
+
+fn search(entries: &[&Entry<LockOp>]) -> Option<(String, Vec<Mark>)> {
     let mut events = Vec::new();
     for (place, entry) in entries.iter().enumerate().filter(|(_, entry)| matters(entry)) {
         events.push((entry.begun_us, false, place));
@@ -123,7 +179,7 @@ pub(super) fn unexplained(entries: &[&Entry<LockOp>]) -> Option<(String, Vec<Mar
 }
 
 /// Refusals bind nothing: a session may have ended at any time. What is unknown matters if it may change something that
-/// others see: a grant without an answer has an epoch that nobody knows.
+/// others see; of grants without an answer those that did are known ([`unanswered_grants`]).
 fn matters(entry: &Entry<LockOp>) -> bool {
     match (&entry.op, entry.outcome) {
         (LockOp::Nemesis(_), _) | (_, Outcome::Fail) => false,

@@ -109,6 +109,34 @@ fn what_is_under_way_at_once_may_happen_in_any_order() {
 }
 
 #[test]
+fn a_grant_without_an_answer_may_have_been_granted_and_others_told_of_it() {
+    let learnt = vec![
+        (OK, grant(1, 1)),
+        (OK, witness(1, 1)),
+        (INFO, grant(0, 0)),
+        (OK, witness(2, 2)),
+        (OK, read(Some((2, 2)))),
+        (OK, grant(2, 3)),
+        (OK, witness(3, 3)),
+    ];
+    assert_eq!(in_turn(learnt), Vec::<String>::new());
+    let back = vec![(OK, grant(1, 1)), (INFO, grant(0, 0)), (OK, witness(2, 1)), (OK, witness(1, 2))];
+    caught(back, "no order explains Witness");
+}
+
+#[test]
+fn an_epoch_that_nobody_was_granted_is_caught() {
+    caught(vec![(OK, grant(1, 1)), (OK, witness(2, 1))], "epoch 2 was used, and nobody was granted it");
+}
+
+#[test]
+fn who_had_lost_a_bucket_before_gives_nothing_back() {
+    let steps =
+        vec![(OK, grant(1, 1)), (OK, grant(2, 2)), (OK, LockOp::Release { epoch: 1 }), (OK, witness(2, 1))];
+    assert_eq!(in_turn(steps), Vec::<String>::new());
+}
+
+#[test]
 fn an_epoch_of_two_sessions_is_caught() {
     caught(vec![(OK, grant(1, 1)), (OK, grant(2, 1))], "epoch 1 was granted to sessions 1 and 2");
 }

@@ -21,6 +21,7 @@ use crate::checker;
 use crate::dice::Dice;
 use crate::history::{Entry, Op, Outcome, Recorder, to_edn, to_json};
 use crate::server::{Kind, Server, Setup};
+use crate::timeline;
 use crate::wait;
 use clients::Arena;
 
@@ -152,6 +153,7 @@ fn evidence(
     let dir = server.keep();
     fs::write(dir.join(HISTORY), to_json(history)?)?;
     fs::write(dir.join("history.edn"), to_edn(history)?)?;
+    fs::write(dir.join("timeline.html"), timeline::page("jepsen kill", history, &checker::check(history)))?;
     let shown = wrong.get(..SHOWN_MAX).unwrap_or(wrong).join("\n  ");
     let (seed, kind, dir) = (options.seed, options.kind, dir.display());
     let server = if kind == Kind::Dovecot { " --server dovecot" } else { "" };

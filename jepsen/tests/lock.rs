@@ -1,0 +1,22 @@
+//! Three voters that are killed, paused and cut off for a while: `ROOST_LOCK_SECONDS=600` and `ROOST_LOCK_SEED=n` for more
+//! and for others.
+
+use jepsen::strangers::skip;
+use jepsen::workload::lock::{Options, missing, run};
+
+fn from_environment(name: &str, otherwise: u64) -> anyhow::Result<u64> {
+    std::env::var(name).map_or(Ok(otherwise), |value| Ok(value.parse()?))
+}
+
+#[test]
+fn grants_and_witnesses_are_linearizable_whatever_is_done_to_the_voters() -> anyhow::Result<()> {
+    if let Some(why) = missing() {
+        skip("grants_and_witnesses_are_linearizable_whatever_is_done_to_the_voters", &why);
+        return Ok(());
+    }
+    let (seed, seconds) =
+        (from_environment("ROOST_LOCK_SEED", 1)?, from_environment("ROOST_LOCK_SECONDS", 20)?);
+    let report = run(&Options { seed, seconds, buckets: 4, keep: None })?;
+    println!("{report:?}");
+    Ok(())
+}

@@ -17,11 +17,11 @@ pub mod state;
 pub mod witnesses;
 
 pub use client::{
-    GrantError, Locking, NodeStatus, Options, Owner, Placed, Role, Status, Ticket, WitnessCounters,
-    WitnessError,
+    BucketStatus, GrantError, Locking, NodeStatus, Options, Owner, Placed, Role, Status, Ticket,
+    WitnessCounters, WitnessError,
 };
 pub use command::{BUCKETS, Bucket, NodeId, Record, SessionId, Subkey, VALUE_BYTES_MAX, Value, Witness};
 pub use lease::Length;
 pub use peer::message::Change;
 pub use peer::{Door, Peers};
-pub use server::{ChangeError, NoAnswer, Site, StartError};
+pub use server::{ChangeError, Follower, NoAnswer, Site, StartError};

@@ -1,12 +1,13 @@
-//! The admin socket, this node's side: commands typed elsewhere run here.
+//! The admin socket, this node's side: commands typed elsewhere run here. So do those that other nodes carry here, because
+//! this one owns the account.
 //!
 //! The words are parsed by the same definitions as at the caller's, so that there is one command line.
 
 use std::os::unix::net::UnixListener;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
-use clap::Parser as _;
-use rpc::admin::{AdminSocket, Call, Events, Handler, Input};
+use rpc::PeerIdentity;
+use rpc::admin::{AdminSocket, Call, Carrier, Declined, Events, Handler, Input, Run};
 use tokio::sync::watch;
 
 use crate::cli::exit::{Exit, Failure};
@@ -40,17 +41,22 @@ struct Commands {
 
 impl Handler for Commands {
     async fn run(&self, call: Call, input: Input, events: Events) -> u8 {
-        let words = std::iter::once("roost".to_owned()).chain(call.arguments);
-        let cli = match Cli::try_parse_from(words) {
-            Ok(cli) => cli,
-            // The caller has parsed it too: only another version could come here.
-            Err(error) => return finish(&events, Err(Failure::usage(error.to_string()))).await,
-        };
-        let out = Output::new(events.clone());
-        let mut context = Context { running: Arc::clone(&self.running), out, input, json: cli.globals.json };
-        let outcome = cli::serve_call(&mut context, cli.command).await;
-        finish(&events, outcome).await
+        run(Arc::clone(&self.running), call, input, events).await
     }
+}
+
+async fn run(running: Arc<Running>, call: Call, input: Input, events: Events) -> u8 {
+    let Call { arguments, carried } = call;
+    let outcome = match Cli::of_words(&arguments) {
+        Ok(cli) => {
+            let out = Output::new(events.clone());
+            let (json, input) = (cli.globals.json, Some(input));
+            let context = Context { running, out, input, json, words: arguments, carried };
+            cli::elsewhere::run(context, cli.command).await
+        }
+        Err(failure) => Err(failure),
+    };
+    finish(&events, outcome).await
 }
 
 async fn finish(events: &Events, outcome: Result<Exit, Failure>) -> u8 {
@@ -61,5 +67,30 @@ async fn finish(events: &Events, outcome: Result<Exit, Failure>) -> u8 {
             let _ = events.stderr(format!("roost: {failure}\n")).await;
             failure.exit.code()
         }
+    }
+}
+
+/// The door for commands that other nodes carry here. It is there before the node can serve.
+#[derive(Default)]
+pub struct Door(OnceLock<Arc<Running>>);
+
+impl Door {
+    /// From now on what comes is run.
+    pub fn open(&self, running: Arc<Running>) {
+        // A door that is open stays as it is.
+        let _ = self.0.set(running);
+    }
+}
+
+impl Carrier for Door {
+    async fn admit(&self, from: PeerIdentity, call: Call) -> Result<Run, Declined> {
+        let running = self.0.get().cloned();
+        let running = running.ok_or_else(|| Declined::Unavailable("this node is starting".into()))?;
+        let cli = Cli::of_words(&call.arguments);
+        let cli = cli.map_err(|failure| Declined::Unavailable(failure.message))?;
+        let carried = call.carried.clone().unwrap_or_default();
+        cli::elsewhere::admit(&running, &cli.command, &carried).await?;
+        tracing::debug!(%from, "a command is carried here");
+        Ok(Box::new(move |input, events| Box::pin(run(running, call, input, events))))
     }
 }

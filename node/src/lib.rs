@@ -31,6 +31,7 @@ pub mod router;
 pub mod seeded;
 pub mod serve;
 pub mod stream;
+pub mod takeovers;
 pub mod tenure;
 pub mod time;
 pub mod tls;

@@ -69,6 +69,7 @@ pub struct Metrics {
     pub raft_commit_seconds: Gauge<f64, AtomicU64>,
     pub lease_remaining_seconds: Gauge<f64, AtomicU64>,
     pub takeovers: Counter,
+    pub takeover_seconds: Histogram,
     pub witness_batches: Gauge,
     pub stale_epochs: Gauge,
     pub penalised_addresses: Gauge,
@@ -104,6 +105,7 @@ impl Default for Metrics {
             raft_commit_seconds: Gauge::default(),
             lease_remaining_seconds: Gauge::default(),
             takeovers: Counter::default(),
+            takeover_seconds: Histogram::new(exponential_buckets(0.001, 2.0, 14)),
             witness_batches: Gauge::default(),
             stale_epochs: Gauge::default(),
             penalised_addresses: Gauge::default(),
@@ -147,7 +149,16 @@ impl Metrics {
         registry.register("sessions_received_bytes", "Bytes from clients", self.received_bytes.clone());
         registry.register("sessions_sent_bytes", "Bytes to clients", self.sent_bytes.clone());
         registry.register("accounts_owned", "Accounts open on this node", self.accounts_owned.clone());
-        registry.register("accounts_takeovers", "Accounts taken over", self.takeovers.clone());
+        registry.register(
+            "accounts_takeovers",
+            "Accounts opened under an epoch that is new for them",
+            self.takeovers.clone(),
+        );
+        registry.register(
+            "accounts_takeover_seconds",
+            "From the wish to use such an account to its first snapshot",
+            self.takeover_seconds.clone(),
+        );
         registry.register("fs_operations", "File operations by kind", self.fs_operations.clone());
         registry.register("fs_latency_seconds", "Latency of syncs by kind", self.fs_seconds.clone());
         registry.register("heals", "Damage mended, by kind", self.heals.clone());

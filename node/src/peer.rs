@@ -25,6 +25,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio_rustls::TlsAcceptor;
 
+use crate::admin;
 use crate::metrics::Metrics;
 use crate::receive::Door;
 use crate::router::unknown_node;
@@ -60,6 +61,19 @@ pub fn tls(config: &Config, fs: &dyn Fs) -> Result<NodeTls> {
     NodeTls::new(identity, pems).with_context(|| format!("cluster.tls.certificate {}", files.1.display()))
 }
 
+/// Reads the files of `[cluster.tls]` again; `None`: there are none, or they are those in use.
+pub fn renewed(config: &Config, fs: &dyn Fs, tls: &NodeTls) -> Result<Option<rpc::tls::Current>> {
+    let files = &config.cluster.tls;
+    let (Some(ca), Some(certificate), Some(key)) = (&files.ca, &files.certificate, &files.key) else {
+        return Ok(None);
+    };
+    let shown = certificate.display();
+    let (ca, certificate, key) = (read(fs, ca)?, read(fs, certificate)?, read(fs, key)?);
+    let checked = tls.check(Pems { ca: &ca, certificate: &certificate, key: &key });
+    let checked = checked.with_context(|| format!("cluster.tls.certificate {shown}"))?;
+    Ok((!tls.uses(&checked)).then_some(checked))
+}
+
 /// The way to each member of this site.
 pub fn channels(tls: NodeTls, config: &Config) -> Channels {
     let members = config.cluster.member.0.iter().map(|member| (member.id, member.peer.clone()));
@@ -70,6 +84,7 @@ pub fn channels(tls: NodeTls, config: &Config) -> Channels {
 #[derive(Default)]
 pub struct Doors {
     pub relay: Arc<Door>,
+    pub admin: Arc<admin::Door>,
     pub coordination: Arc<locking::Door>,
 }
 
@@ -87,7 +102,8 @@ impl Doors {
         let address = listener.local_addr()?;
         let site = &config.cluster.site;
         let coordination = grpc::service(site, config.node.id, Arc::clone(&self.coordination));
-        let routes = routes(site, &self.relay).add_service(coordination);
+        let commands = rpc::admin::peer_service(site, Arc::clone(&self.admin));
+        let routes = routes(site, &self.relay).add_service(coordination).add_service(commands);
         let (tls, metrics, ended) = (tls.clone(), Arc::clone(metrics), ended.clone());
         tokio::spawn(async move {
             if let Err(error) = serve(listener, tls, routes, metrics, ended).await {
@@ -162,12 +178,11 @@ pub async fn serve(
     metrics: Arc<Metrics>,
     ended: watch::Receiver<bool>,
 ) -> Result<()> {
-    let acceptor = tls.acceptor()?;
     let (sender, connections) = mpsc::channel(WAITING_MAX);
     let mut accepting_ended = ended.clone();
     let accepting = async {
         tokio::select! {
-            () = accept(&listener, &acceptor, &sender, &metrics) => {}
+            () = accept(&listener, &tls, &sender, &metrics) => {}
             _ = accepting_ended.wait_for(|ended| *ended) => {}
         }
     };
@@ -185,7 +200,7 @@ pub async fn serve(
 
 async fn accept(
     listener: &TcpListener,
-    acceptor: &TlsAcceptor,
+    tls: &NodeTls,
     sender: &mpsc::Sender<PeerStream>,
     metrics: &Arc<Metrics>,
 ) {
@@ -194,7 +209,7 @@ async fn accept(
         let Ok(permit) = Arc::clone(&handshakes).acquire_owned().await else { return };
         match listener.accept().await {
             Ok((stream, _)) => {
-                let (acceptor, sender, metrics) = (acceptor.clone(), sender.clone(), Arc::clone(metrics));
+                let (acceptor, sender, metrics) = (tls.acceptor(), sender.clone(), Arc::clone(metrics));
                 tokio::spawn(async move {
                     shake_hands(stream, &acceptor, &sender, &metrics).await;
                     drop(permit);

@@ -27,6 +27,7 @@ use tokio::sync::{oneshot, watch};
 
 use crate::metrics::{ByKind, Metrics};
 use crate::pool::{Job, Pool};
+use crate::takeovers::{TakeOver, TakeOvers};
 use crate::time;
 
 /// Requests that one commit takes together: one sync for all of them.
@@ -51,6 +52,7 @@ pub struct Shared {
     /// Between looks at what other programs did, while sessions are open.
     pub observe_us: u64,
     pub metrics: Arc<Metrics>,
+    pub takeovers: TakeOvers,
 }
 
 /// Hands out the epoch under which an account may be owned here. Blocking.
@@ -147,6 +149,11 @@ impl Registry {
         }));
         account.opened().await?;
         Ok(account)
+    }
+
+    /// When this account was taken over here.
+    pub fn takeovers(&self, account: AccountId) -> Vec<TakeOver> {
+        self.shared.takeovers.of(account)
     }
 
     /// Accounts that are open now.
@@ -259,6 +266,7 @@ impl Account {
 
     fn open_owner(&self) -> Result<Option<Box<Owner>>, String> {
         let shared = &self.shared;
+        let began = time::now();
         let fs = Arc::clone(&shared.fs);
         let told = |error: &dyn std::fmt::Display| error.to_string();
         let home = Home::recognise(&*fs, &self.home).map_err(|error| told(&error))?;
@@ -289,6 +297,11 @@ impl Account {
         self.epoch.store(epoch.get(), Ordering::Relaxed);
         *lock(&self.reader) = Some(owner.reader());
         self.publish(&owner);
+        let takeover = TakeOver { account: self.id, epoch, unix_s: time::unix_s(), took: began.elapsed() };
+        if shared.takeovers.opened(takeover) {
+            shared.metrics.takeovers.inc();
+            shared.metrics.takeover_seconds.observe(takeover.took.as_secs_f64());
+        }
         Ok(Some(Box::new(owner)))
     }
 

@@ -4,7 +4,8 @@
 //! - A file with a mistake changes nothing.
 //! - Every key that differs from what is in effect is named: applied, or waiting for a restart.
 //!
-//! Users and certificates are read again by themselves, whenever their files change.
+//! Users and clients' certificates are read again by themselves, whenever their files change; those between nodes here,
+//! because CA, certificate and key are three files that belong together.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -12,6 +13,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use config::{Config, LogLevel};
 
 use crate::cli::logging;
+use crate::peer;
 use crate::serve::{Running, load_config};
 
 /// What a reload did.
@@ -44,14 +46,22 @@ pub fn reload(running: &Arc<Running>) {
 /// Reads the configuration again; the error is what is wrong with the file.
 pub fn apply(running: &Running) -> Result<Reloaded, Vec<String>> {
     let new = load_config(&running.config_file)?;
+    let renewed = peer::renewed(&new, &*running.fs, &running.node_tls);
+    let renewed = renewed.map_err(|error| vec![format!("{error:#}")])?;
     let mut reloaded = Reloaded::default();
     let mut level = LEVEL.lock().unwrap_or_else(PoisonError::into_inner);
     if new.log.level != level.unwrap_or(running.config.log.level) && logging::set_level(new.log.level) {
         *level = Some(new.log.level);
         reloaded.applied.push("log.level".to_owned());
     }
+    if let Some(certificate) = renewed {
+        running.node_tls.replace(certificate);
+        reloaded.applied.push("cluster.tls".to_owned());
+    }
     reloaded.needs_restart = changed(&running.config, &new);
-    reloaded.needs_restart.retain(|key| key != "log.level");
+    let has_files = new.cluster.tls.certificate.is_some();
+    let is_applied = |key: &String| key == "log.level" || (has_files && key.starts_with("cluster.tls."));
+    reloaded.needs_restart.retain(|key| !is_applied(key));
     Ok(reloaded)
 }
 

@@ -129,6 +129,13 @@ impl Router {
         self.owners.version()
     }
 
+    /// A node is at this address now.
+    pub fn learn_address(&self, node: u8, address: &str) {
+        if let Some(channels) = self.channels.as_ref().filter(|_| !address.is_empty()) {
+            channels.set_address(node, address.to_owned());
+        }
+    }
+
     pub fn channel(&self, node: u8) -> Option<Channel> {
         self.channels.as_ref()?.to(node)
     }

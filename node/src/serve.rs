@@ -36,6 +36,7 @@ use crate::receive::Receiving;
 use crate::registry::{Registry, Shared};
 use crate::relaxed::Relaxed;
 use crate::router::{AllHere, Owners, Router};
+use crate::takeovers::TakeOvers;
 use crate::tenure::Keeper;
 use crate::users::Homes;
 use crate::{admin, http, options, peer, privileges, protocols, router, time, tls, volume};
@@ -53,6 +54,8 @@ pub struct Running {
     pub metrics: Arc<Metrics>,
     pub services: Arc<Services>,
     pub locking: Locking,
+    /// Its certificate between nodes.
+    pub node_tls: NodeTls,
     pub fs: Arc<dyn Fs>,
     pub started_unix_s: i64,
     pub run: u32,
@@ -147,10 +150,11 @@ impl Node {
             sockets.peer.take().map(|socket| doors.serve(socket, &config, &node_tls, &metrics, &ended));
         let peer_address = peers.transpose()?;
         let locking = start_locking(&config, &disk, ownership.site(&node_tls, &config, &doors)).await?;
-        let channels = peer::channels(node_tls, &config);
+        let channels = peer::channels(node_tls.clone(), &config);
         let router = Router::new(ownership.owners(&config, &locking), Some(channels), Arc::clone(&metrics));
         let pool = Arc::new(Pool::start(workers())?);
-        let running = Arc::new(assemble(config, config_file, metrics, fs, locking, router, &pool)?);
+        let running =
+            Arc::new(assemble(config, config_file, metrics, fs, (locking, node_tls), router, &pool)?);
         let mut addresses = listen(&running, sockets, &doors, &stopping, &ended).await?;
         addresses.extend(peer_address.map(|address| ("peer".to_owned(), address)));
         Ok(Self { running, addresses, stop, end, pool })
@@ -201,7 +205,7 @@ fn assemble(
     config_file: PathBuf,
     metrics: Arc<Metrics>,
     fs: Arc<dyn Fs>,
-    locking: Locking,
+    (locking, node_tls): (Locking, NodeTls),
     router: Router,
     pool: &Arc<Pool>,
 ) -> Result<Running> {
@@ -226,6 +230,7 @@ fn assemble(
         caches,
         observe_us: u64::try_from(config.mail.observe.as_micros()).unwrap_or(u64::MAX),
         metrics: Arc::clone(&metrics),
+        takeovers: TakeOvers::default(),
     };
     let services = Services {
         auth: Arc::new(auth),
@@ -245,6 +250,7 @@ fn assemble(
         metrics,
         services: Arc::new(services),
         locking,
+        node_tls,
         fs,
         started_unix_s: time::unix_s(),
         run: (started_us / 1_000_000) as u32,
@@ -279,6 +285,7 @@ async fn listen(
         tokio::spawn(listener::serve(bound, protocols::protocol(name, config), Arc::clone(&front)));
     }
     doors.relay.open(receiving(config, &front));
+    doors.admin.open(Arc::clone(running));
     tokio::spawn(router::end_moved(running.services.router.clone(), Arc::clone(&running.services.live)));
     for http in sockets.http {
         let listener = tokio::net::TcpListener::from_std(http)?;
@@ -288,6 +295,7 @@ async fn listen(
     }
     tokio::spawn(admin::serve(sockets.admin, Arc::clone(running), ended.clone()));
     tokio::spawn(tick(Arc::clone(running), ended.clone()));
+    tokio::spawn(follow_addresses(running.locking.clone(), running.services.router.clone()));
     Ok(addresses)
 }
 
@@ -309,6 +317,22 @@ async fn tick(running: Arc<Running>, mut ended: watch::Receiver<bool>) {
             _ = interval.tick() => running.services.registry.tick(),
             _ = ended.wait_for(|ended| *ended) => return,
         }
+    }
+}
+
+/// Keeps to the addresses of nodes that were let in by command, for as long as the node lives.
+async fn follow_addresses(locking: Locking, router: Router) {
+    let mut map = locking.map_changes();
+    loop {
+        map.borrow_and_update();
+        for node in locking.nodes() {
+            router.learn_address(node.id.0, &node.address);
+        }
+        if map.changed().await.is_err() {
+            return;
+        }
+        // Owners change in bursts, and members seldom.
+        tokio::time::sleep(TICK).await;
     }
 }
 
@@ -369,6 +393,9 @@ impl Running {
         }
         if status.group.leader.is_none() {
             return Err("the coordination service has no leader".into());
+        }
+        if !self.locking.may_change() {
+            return Err("this node has lost touch with the majority of its site: its lease is over".into());
         }
         if !status.session_live {
             return Err("this node has no session with the coordination service".into());

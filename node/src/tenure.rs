@@ -115,6 +115,24 @@ impl Witness for Keeper {
     }
 }
 
+/// What the service remembers of an account.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Witnessing {
+    /// Under which it was accepted.
+    pub epoch: Epoch,
+    pub witnessed: Witnessed,
+}
+
+/// Reads the witness of an account, as of now or later. `None`: the account is new, or written by a newer version.
+pub async fn witness(locking: &Locking, account: AccountId) -> Result<Option<Witnessing>, locking::NoAnswer> {
+    let (bucket, subkey) = key(account);
+    let found = locking.read_witness(bucket, &subkey).await?;
+    Ok(found.and_then(|found| {
+        let witnessed = decode(found.value.as_bytes())?;
+        Some(Witnessing { epoch: found.epoch, witnessed })
+    }))
+}
+
 /// Bucket and subkey of an account.
 fn key(account: AccountId) -> (u16, Subkey) {
     (account.bucket(), *account.as_bytes())

@@ -26,7 +26,7 @@ use tonic::transport::server::Connected;
 use tonic::transport::{Endpoint, Server, Uri};
 
 use crate::PeerIdentity;
-use crate::tls::{ALPN, NodeTls, TlsError, identity_of, server_name};
+use crate::tls::{ALPN, NodeTls, identity_of, server_name};
 
 /// TCP and TLS to a peer take no longer.
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
@@ -204,17 +204,18 @@ impl Channels {
         let peer = peers.get_mut(&node)?;
         if peer.channel.is_none() {
             let identity = PeerIdentity { site: self.site.to_string(), node };
-            peer.channel = Some(dial_lazily(&self.tls, identity, peer.address.clone()).ok()?);
+            peer.channel = Some(dial_lazily(self.tls.clone(), identity, peer.address.clone()));
         }
         peer.channel.clone()
     }
 }
 
-fn dial_lazily(tls: &NodeTls, peer: PeerIdentity, address: String) -> Result<Channel, TlsError> {
-    let connector = tls.connector(peer)?;
+fn dial_lazily(tls: NodeTls, peer: PeerIdentity, address: String) -> Channel {
     let dial = move |_: Uri| {
-        let (connector, address) = (connector.clone(), address.clone());
+        // With the certificate of the moment.
+        let (connector, address) = (tls.connector(peer.clone()), address.clone());
         async move {
+            let connector = connector.map_err(io::Error::other)?;
             match tokio::time::timeout(CONNECT_TIMEOUT, dial(connector, &address)).await {
                 Ok(connected) => connected,
                 Err(_) => Err(io::Error::new(io::ErrorKind::TimedOut, format!("{address} does not answer"))),
@@ -228,7 +229,7 @@ fn dial_lazily(tls: &NodeTls, peer: PeerIdentity, address: String) -> Result<Cha
         .keep_alive_while_idle(true)
         .initial_stream_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW);
-    Ok(endpoint.connect_with_connector_lazy(tower::service_fn(dial)))
+    endpoint.connect_with_connector_lazy(tower::service_fn(dial))
 }
 
 type Dialled = TokioIo<tokio_rustls::client::TlsStream<TcpStream>>;

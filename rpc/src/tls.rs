@@ -4,12 +4,13 @@
 //! - A certificate counts for the site that it names only if the CA of that site signed it.
 //! - Whoever dials says which node it wants, and refuses every other, whatever its addresses.
 //! - The peer's identity is what its certificate says, never what it says on the wire.
+//! - A certificate is replaced by one that was checked, for all connections that begin afterwards.
 //!
 //! The version of everything that nodes say to each other is negotiated as ALPN, so that a node that speaks another one
 //! is refused before a byte of it is misread.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::client::verify_server_cert_signed_by_trust_anchor;
@@ -60,37 +61,58 @@ pub struct Pems<'a> {
     pub key: &'a str,
 }
 
-/// One node's end of all its connections to others.
+/// One node's end of all its connections to others. Clones share one certificate, which can be replaced.
 #[derive(Clone)]
 pub struct NodeTls {
     identity: PeerIdentity,
+    current: Arc<Mutex<Arc<Current>>>,
+}
+
+/// A node's certificate, and whom it trusts.
+pub struct Current {
     trust: Arc<Trust>,
     chain: Vec<CertificateDer<'static>>,
-    key: Arc<PrivateKeyDer<'static>>,
+    key: PrivateKeyDer<'static>,
+    server: Arc<ServerConfig>,
     provider: Arc<CryptoProvider>,
 }
 
 impl NodeTls {
     /// Checks that the files fit together and are this node's.
     pub fn new(identity: PeerIdentity, pems: Pems<'_>) -> Result<Self, TlsError> {
-        let chain = certificates(pems.certificate, "node's certificate")?;
-        let key =
-            PrivateKeyDer::from_pem_slice(pems.key.as_bytes()).map_err(|_| TlsError::NotPem("node's key"))?;
-        let trust = Trust::default().with(&identity.site, pems.ca)?;
-        let found = trust.check(&chain[0], &chain[1..])?;
-        if found != identity {
-            return Err(TlsError::WrongIdentity { found, expected: identity });
-        }
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let tls = Self { identity, trust: Arc::new(trust), chain, key: Arc::new(key), provider };
-        tls.server_config()?;
-        Ok(tls)
+        let current = Current::new(&identity, pems, Trust::default())?;
+        Ok(Self { identity, current: Arc::new(Mutex::new(Arc::new(current))) })
     }
 
     /// Trusts the nodes of another site, too.
-    pub fn trusting(mut self, site: &str, ca: &str) -> Result<Self, TlsError> {
-        self.trust = Arc::new(Trust::clone(&self.trust).with(site, ca)?);
+    pub fn trusting(self, site: &str, ca: &str) -> Result<Self, TlsError> {
+        let current = self.current();
+        let trust = Trust::clone(&current.trust).with(site, ca)?;
+        let current = Current::with(current.chain.clone(), current.key.clone_key(), trust)?;
+        self.replace(current);
         Ok(self)
+    }
+
+    /// Checks files that are to take the place of those in use. What other sites' nodes are known by stays.
+    pub fn check(&self, pems: Pems<'_>) -> Result<Current, TlsError> {
+        Current::new(&self.identity, pems, Trust::clone(&self.current().trust))
+    }
+
+    /// From now on connections are made and accepted with this. Those that there are go on as they are.
+    pub fn replace(&self, current: Current) {
+        *self.current.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(current);
+    }
+
+    /// Whether this certificate is the one in use.
+    pub fn uses(&self, checked: &Current) -> bool {
+        let current = self.current();
+        current.chain == checked.chain
+            && current.key.secret_der() == checked.key.secret_der()
+            && current.trust.own(&self.identity.site) == checked.trust.own(&self.identity.site)
+    }
+
+    fn current(&self) -> Arc<Current> {
+        Arc::clone(&self.current.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Who we are.
@@ -98,13 +120,49 @@ impl NodeTls {
         &self.identity
     }
 
-    /// For connections that others make to us.
-    pub fn acceptor(&self) -> Result<TlsAcceptor, TlsError> {
-        Ok(TlsAcceptor::from(Arc::new(self.server_config()?)))
+    /// For a connection that another node makes to us now.
+    pub fn acceptor(&self) -> TlsAcceptor {
+        TlsAcceptor::from(Arc::clone(&self.current().server))
     }
 
-    /// For connections to one node, and to no other.
+    /// For a connection that is made now, to one node and to no other.
     pub fn connector(&self, peer: PeerIdentity) -> Result<TlsConnector, TlsError> {
+        self.current().connector(peer)
+    }
+}
+
+impl Current {
+    fn new(identity: &PeerIdentity, pems: Pems<'_>, trust: Trust) -> Result<Self, TlsError> {
+        let chain = certificates(pems.certificate, "node's certificate")?;
+        let key =
+            PrivateKeyDer::from_pem_slice(pems.key.as_bytes()).map_err(|_| TlsError::NotPem("node's key"))?;
+        let trust = trust.with(&identity.site, pems.ca)?;
+        let found = trust.check(&chain[0], &chain[1..])?;
+        if found != *identity {
+            return Err(TlsError::WrongIdentity { found, expected: identity.clone() });
+        }
+        Self::with(chain, key, trust)
+    }
+
+    fn with(
+        chain: Vec<CertificateDer<'static>>,
+        key: PrivateKeyDer<'static>,
+        trust: Trust,
+    ) -> Result<Self, TlsError> {
+        let (trust, provider) = (Arc::new(trust), Arc::new(rustls::crypto::ring::default_provider()));
+        let algorithms = provider.signature_verification_algorithms;
+        let verifier = Arc::new(PeerIsKnown { trust: Arc::clone(&trust), algorithms });
+        let mut server = ServerConfig::builder_with_provider(Arc::clone(&provider))
+            .with_protocol_versions(&[&version::TLS13])
+            .map_err(setup)?
+            .with_client_cert_verifier(verifier)
+            .with_single_cert(chain.clone(), key.clone_key())
+            .map_err(TlsError::Key)?;
+        server.alpn_protocols = vec![ALPN.to_vec()];
+        Ok(Self { trust, chain, key, server: Arc::new(server), provider })
+    }
+
+    fn connector(&self, peer: PeerIdentity) -> Result<TlsConnector, TlsError> {
         let verifier = Arc::new(PeerIs {
             expected: peer,
             trust: Arc::clone(&self.trust),
@@ -119,21 +177,6 @@ impl NodeTls {
             .map_err(TlsError::Key)?;
         config.alpn_protocols = vec![ALPN.to_vec()];
         Ok(TlsConnector::from(Arc::new(config)))
-    }
-
-    fn server_config(&self) -> Result<ServerConfig, TlsError> {
-        let verifier = Arc::new(PeerIsKnown {
-            trust: Arc::clone(&self.trust),
-            algorithms: self.provider.signature_verification_algorithms,
-        });
-        let mut config = ServerConfig::builder_with_provider(Arc::clone(&self.provider))
-            .with_protocol_versions(&[&version::TLS13])
-            .map_err(setup)?
-            .with_client_cert_verifier(verifier)
-            .with_single_cert(self.chain.clone(), self.key.clone_key())
-            .map_err(TlsError::Key)?;
-        config.alpn_protocols = vec![ALPN.to_vec()];
-        Ok(config)
     }
 }
 
@@ -150,15 +193,22 @@ pub(crate) fn server_name() -> Result<ServerName<'static>, TlsError> {
 #[derive(Clone, Debug, Default)]
 struct Trust {
     sites: BTreeMap<String, Arc<RootCertStore>>,
+    /// As they were given.
+    texts: BTreeMap<String, String>,
 }
 
 impl Trust {
+    fn own(&self, site: &str) -> Option<&str> {
+        self.texts.get(site).map(String::as_str)
+    }
+
     fn with(mut self, site: &str, ca: &str) -> Result<Self, TlsError> {
         let mut roots = RootCertStore::empty();
         for certificate in certificates(ca, "CA's certificate")? {
             roots.add(certificate).map_err(|_| TlsError::NotPem("CA's certificate"))?;
         }
         self.sites.insert(site.to_owned(), Arc::new(roots));
+        self.texts.insert(site.to_owned(), ca.to_owned());
         Ok(self)
     }
 

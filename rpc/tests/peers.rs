@@ -116,7 +116,7 @@ async fn serve(tls: NodeTls) -> Served {
     let owner = Owner::default();
     let refused = Arc::new(Mutex::new(Vec::new()));
     let (sender, connections) = mpsc::channel(8);
-    let acceptor = tls.acceptor().unwrap();
+    let acceptor = tls.acceptor();
     let log = Arc::clone(&refused);
     tokio::spawn(async move {
         while let Ok((stream, _)) = listener.accept().await {

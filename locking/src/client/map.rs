@@ -57,7 +57,39 @@ pub struct NodeStatus {
     pub draining: bool,
 }
 
+/// Everything about who holds a bucket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BucketStatus {
+    /// Of the latest grant; `None`: nobody ever held it.
+    pub epoch: Option<Epoch>,
+    /// The session of that grant, until it was given back.
+    pub session: Option<SessionId>,
+    /// Whose session that is, while it is live.
+    pub owner: Option<NodeId>,
+    pub draining_to: Option<NodeId>,
+}
+
 impl Locking {
+    /// Who holds a bucket, as far as is applied here.
+    pub fn bucket(&self, bucket: Bucket) -> BucketStatus {
+        self.0.voter.reader().read(|state| {
+            let found = state.bucket(bucket);
+            let session = found.session();
+            let owner = session.and_then(|id| state.sessions.get(&id));
+            let owner = owner.filter(|owner| owner.state == SessionState::Live).map(|owner| owner.node);
+            let draining_to = match found.holder {
+                Holder::Draining(_, to) => owner.and(Some(to)),
+                Holder::Owned(_) | Holder::Free => None,
+            };
+            BucketStatus {
+                epoch: Some(found.epoch).filter(|epoch| epoch.get() > 0),
+                session,
+                owner,
+                draining_to,
+            }
+        })
+    }
+
     pub fn owner(&self, bucket: Bucket) -> Owner {
         // What was granted here counts before it is applied here.
         if let Some(epoch) = self.held(bucket) {
@@ -83,22 +115,14 @@ impl Locking {
         })
     }
 
+    /// Where a bucket is.
+    pub fn placed(&self, bucket: Bucket) -> Placed {
+        self.0.voter.reader().read(|state| placed(state, bucket))
+    }
+
     /// Where every bucket is, in their order.
     pub fn map(&self) -> Vec<Placed> {
-        self.0.voter.reader().read(|state| {
-            let owner =
-                |session| state.sessions.get(&session).filter(|owner| owner.state == SessionState::Live);
-            let placed = |bucket| match state.bucket(bucket).holder {
-                Holder::Free => Placed::Free,
-                Holder::Owned(session) => {
-                    owner(session).map_or(Placed::Free, |owner| Placed::Owned(owner.node))
-                }
-                Holder::Draining(session, to) => {
-                    owner(session).map_or(Placed::Free, |owner| Placed::Draining { from: owner.node, to })
-                }
-            };
-            (0..=Bucket::MAX).map(placed).collect()
-        })
+        self.0.voter.reader().read(|state| (0..=Bucket::MAX).map(|bucket| placed(state, bucket)).collect())
     }
 
     /// Tells when owners, sessions or members have changed, by the place in the log that all nodes share.
@@ -137,6 +161,17 @@ impl Locking {
                 })
                 .collect()
         })
+    }
+}
+
+fn placed(state: &State, bucket: Bucket) -> Placed {
+    let owner = |session| state.sessions.get(&session).filter(|owner| owner.state == SessionState::Live);
+    match state.bucket(bucket).holder {
+        Holder::Free => Placed::Free,
+        Holder::Owned(session) => owner(session).map_or(Placed::Free, |owner| Placed::Owned(owner.node)),
+        Holder::Draining(session, to) => {
+            owner(session).map_or(Placed::Free, |owner| Placed::Draining { from: owner.node, to })
+        }
     }
 }
 

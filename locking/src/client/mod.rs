@@ -21,7 +21,7 @@ use tokio::sync::watch;
 
 pub use batch::{Ticket, WitnessError};
 pub use counters::{LATENCY_BOUNDS_US, WitnessCounters};
-pub use map::{NodeStatus, Owner, Placed, Role};
+pub use map::{BucketStatus, NodeStatus, Owner, Placed, Role};
 
 use batch::Batcher;
 use counters::Counters;

@@ -25,7 +25,7 @@ use nfs_compat::Fs;
 use openraft::async_runtime::watch::WatchReceiver;
 use openraft::errors::ClientWriteError;
 use openraft::raft::ClientWriteResult;
-use openraft::{BasicNode, Config, RaftMetrics, SnapshotPolicy};
+use openraft::{BasicNode, Config, Instant as _, RaftMetrics, SnapshotPolicy};
 
 pub(crate) use self::core::Core;
 use self::forming::{Identity, Newcomer, Part};
@@ -39,7 +39,7 @@ use crate::raft::machine::{Machine, Reader};
 use crate::raft::network::Network;
 use crate::raft::snapshot::Snapshots;
 use crate::raft::store::{LogReader, LogStore};
-use crate::raft::{Raft, TypeConfig};
+use crate::raft::{LogId, Raft, TypeConfig};
 
 /// A snapshot is made after this many entries, or this many bytes of log, whichever comes first,
 const SNAPSHOT_ENTRIES: u64 = 10_000;
@@ -163,6 +163,18 @@ pub struct GroupStatus {
     pub log_bytes: usize,
     /// Why the voter has stopped for good.
     pub failure: Option<String>,
+    /// At the leader, how far the others are, as it knows.
+    pub followers: Vec<Follower>,
+}
+
+/// Another member, as the leader sees it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Follower {
+    pub node: u8,
+    /// Up to this index its log is the leader's.
+    pub matched: Option<u64>,
+    /// How long ago it answered; `None`: not since this leader was elected.
+    pub heard: Option<Duration>,
 }
 
 /// Threads that end when what feeds them is dropped.
@@ -398,6 +410,7 @@ impl Voter {
             snapshot: metrics.snapshot.map(|id| id.index),
             purged: metrics.purged.map(|id| id.index),
             log_bytes: self.core.log.bytes(),
+            followers: followers(&metrics),
             failure: metrics.running_state.err().map(|error| error.to_string()),
         }
     }
@@ -457,6 +470,17 @@ impl Drop for Voter {
     fn drop(&mut self) {
         self.leave();
     }
+}
+
+fn followers(metrics: &RaftMetrics<TypeConfig>) -> Vec<Follower> {
+    let heard = |id: &RaftId| metrics.heartbeat.as_ref().and_then(|of| *of.get(id)?).map(|at| at.elapsed());
+    let others = metrics.replication.iter().flatten().filter(|(id, _)| **id != metrics.id);
+    let follower = |(id, matched): (&RaftId, &Option<LogId>)| Follower {
+        node: node_of(*id),
+        matched: matched.map(|matched| matched.index),
+        heard: heard(id),
+    };
+    others.map(follower).collect()
 }
 
 /// Why the members were not changed.

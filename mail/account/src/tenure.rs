@@ -15,6 +15,13 @@ pub struct Witnessed {
     pub lsn: u64,
 }
 
+impl Witnessed {
+    /// The file that it is about.
+    pub fn segment_name(&self) -> String {
+        journal::SegmentName { epoch: self.epoch, segment: self.segment }.to_string()
+    }
+}
+
 /// Keeps one witness an account, and accepts a new one only from the epoch that holds its bucket (L-SM2). Blocking.
 pub trait Witness: Send + Sync {
     /// The last accepted witness, read after our grant (L-SM3).

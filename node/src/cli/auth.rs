@@ -7,8 +7,11 @@ use clap::{Args, Subcommand};
 use serde_json::json;
 
 use super::exit::{Exit, Failure};
+use super::lock;
 use super::output::Context;
+use crate::router::Owner;
 use crate::time;
+use crate::users::account_id;
 
 /// What failed logins are counted for: no client ever comes from there, so none is slowed down by a test.
 const NOWHERE: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
@@ -54,6 +57,16 @@ pub(crate) async fn test(context: &Context, args: &TestArgs) -> Result<Exit, Fai
     };
     let home = services.homes.home(&record).map_err(|error| Failure::new(Exit::Config, error.to_string()))?;
     let user = record.user.as_str();
-    let text = format!("{user} may log in; home {}\n", home.display());
-    context.say(text, json!({ "user": user, "home": home.to_string_lossy(), "extra": record.extra })).await
+    let owner = match services.router.owner(account_id(&record.user)) {
+        Owner::Here => Some(context.running.config.node.id),
+        Owner::Node(node) => Some(node),
+        Owner::Nobody => None,
+    };
+    let lives = owner.map_or_else(
+        || "no node owns the account now".to_owned(),
+        |node| format!("the account is at {}", lock::node_name(&context.running, node)),
+    );
+    let text = format!("{user} may log in; home {}; {lives}\n", home.display());
+    let home = home.to_string_lossy();
+    context.say(text, json!({ "user": user, "home": home, "extra": record.extra, "owner": owner })).await
 }

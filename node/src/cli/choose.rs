@@ -11,6 +11,7 @@ use super::exit::{Exit, Failure};
 use super::output::Context;
 use super::wildcard;
 use crate::registry::Account;
+use crate::serve::Running;
 
 /// Instead of USER.
 #[derive(Clone, Debug, Default, Args)]
@@ -71,15 +72,30 @@ impl Whom {
     }
 }
 
-/// Finds the users that were meant.
+/// Finds the users that were meant. Where the loop over many runs at another node, this is about one of them.
 pub(crate) async fn choose(
     context: &Context,
     whom: &Whom,
     words: &[String],
     place: Place,
 ) -> Result<Chosen, Failure> {
+    match context.one_of_many() {
+        Some(user) => {
+            Ok(Chosen { users: vec![find(context, user).await?], many: true, rest: words.to_vec() })
+        }
+        None => choose_in(&context.running, whom, words, place).await,
+    }
+}
+
+/// The same without regard to who loops.
+pub(super) async fn choose_in(
+    context: &Running,
+    whom: &Whom,
+    words: &[String],
+    place: Place,
+) -> Result<Chosen, Failure> {
     if let Some(pattern) = whom.pattern.as_deref().filter(|pattern| !pattern.contains(['*', '?'])) {
-        let users = vec![find(context, pattern).await?];
+        let users = vec![find_in(context, pattern).await?];
         return Ok(Chosen { users, many: false, rest: words.to_vec() });
     }
     if whom.is_given() {
@@ -90,10 +106,10 @@ pub(crate) async fn choose(
     let Some((first, rest)) = words.split_first() else {
         return Err(Failure::usage("name a USER, or -A for all, or -u PATTERN"));
     };
-    match (find(context, first).await, rest.split_last()) {
+    match (find_in(context, first).await, rest.split_last()) {
         (Ok(user), _) => Ok(Chosen { users: vec![user], many: false, rest: rest.to_vec() }),
         (Err(failure), Some((last, _))) if place == Place::FirstOrLast && failure.exit == Exit::NoUser => {
-            let user = find(context, last).await.map_err(|_| failure)?;
+            let user = find_in(context, last).await.map_err(|_| failure)?;
             Ok(Chosen { users: vec![user], many: false, rest: words[..words.len() - 1].to_vec() })
         }
         (Err(failure), _) => Err(failure),
@@ -102,21 +118,25 @@ pub(crate) async fn choose(
 
 /// One user by name.
 pub(crate) async fn find(context: &Context, user: &str) -> Result<UserRecord, Failure> {
-    match context.running.services.auth.lookup(user).await {
+    find_in(&context.running, user).await
+}
+
+pub(super) async fn find_in(running: &Running, user: &str) -> Result<UserRecord, Failure> {
+    match running.services.auth.lookup(user).await {
         Ok(Some(record)) => Ok(record),
         Ok(None) => Err(Failure::no_user(user)),
         Err(unavailable) => Err(Failure::try_again(unavailable.to_string())),
     }
 }
 
-async fn matching(context: &Context, pattern: &str) -> Result<Vec<UserRecord>, Failure> {
-    let names = context.running.services.auth.users().await;
+async fn matching(running: &Running, pattern: &str) -> Result<Vec<UserRecord>, Failure> {
+    let names = running.services.auth.users().await;
     let mut names = names.map_err(|unavailable| Failure::try_again(unavailable.to_string()))?;
     names.retain(|name: &UserName| wildcard::matches(pattern, name.as_str()));
     let mut users = Vec::new();
     for name in names {
         // Who was removed since the list was read is no longer meant.
-        match find(context, name.as_str()).await {
+        match find_in(running, name.as_str()).await {
             Err(failure) if failure.exit == Exit::NoUser => {}
             found => users.push(found?),
         }

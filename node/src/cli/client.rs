@@ -84,30 +84,11 @@ async fn call(socket: &Path, arguments: Vec<String>, takes_input: bool) -> Resul
             Some(Event::Progress(progress)) => display.show(&progress, crate::time::now()),
             Some(Event::Finished(code)) => {
                 display.clear();
-                return finished(code);
+                return Exit::from_code(code);
             }
             None => return Err(CallError::Lost.into()),
         }
     }
-}
-
-/// The node's exit code is ours.
-fn finished(code: u8) -> Result<Exit, Failure> {
-    const ALL: [Exit; 11] = [
-        Exit::Ok,
-        Exit::Usage,
-        Exit::Data,
-        Exit::NoUser,
-        Exit::NotFound,
-        Exit::Software,
-        Exit::CannotCreate,
-        Exit::Disk,
-        Exit::TryAgain,
-        Exit::NotPermitted,
-        Exit::Config,
-    ];
-    let known = ALL.into_iter().find(|exit| exit.code() == code);
-    known.ok_or_else(|| Failure::new(Exit::Software, format!("the node ended the command with {code}")))
 }
 
 impl From<ConnectError> for Failure {

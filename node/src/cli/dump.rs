@@ -6,6 +6,7 @@ use clap::Args;
 use serde_json::json;
 use session::pop3::UidlFormat;
 
+use super::about::{About, Shape};
 use super::choose::{Place, Whom, choose, open};
 use super::exit::{Exit, Failure};
 use super::output::Context;
@@ -18,6 +19,13 @@ pub(crate) struct DumpArgs {
     whom: Whom,
     #[arg(value_name = "USER", required_unless_present_any = ["all", "pattern"])]
     user: Option<String>,
+}
+
+impl DumpArgs {
+    pub(crate) fn about(&self) -> About<'_> {
+        let words = self.user.as_slice();
+        About::Chosen { whom: &self.whom, words, place: Place::First, shape: Shape::Map }
+    }
 }
 
 pub(crate) async fn run(context: &Context, args: &DumpArgs) -> Result<Exit, Failure> {

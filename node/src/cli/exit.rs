@@ -14,7 +14,7 @@ pub(crate) enum Exit {
     /// What was looked at is damaged, or what was asked cannot be.
     Data,
     NoUser,
-    /// No such mailbox, no such message.
+    /// No such mailbox, message or node.
     NotFound,
     Software,
     CannotCreate,
@@ -39,6 +39,28 @@ impl Exit {
             Self::NotPermitted => 77,
             Self::Config => 78,
         }
+    }
+}
+
+impl Exit {
+    const ALL: [Self; 11] = [
+        Self::Ok,
+        Self::Usage,
+        Self::Data,
+        Self::NoUser,
+        Self::NotFound,
+        Self::Software,
+        Self::CannotCreate,
+        Self::Disk,
+        Self::TryAgain,
+        Self::NotPermitted,
+        Self::Config,
+    ];
+
+    /// How a command ended elsewhere.
+    pub(crate) fn from_code(code: u8) -> Result<Self, Failure> {
+        let known = Self::ALL.into_iter().find(|exit| exit.code() == code);
+        known.ok_or_else(|| Failure::new(Self::Software, format!("the node ended the command with {code}")))
     }
 }
 

@@ -7,16 +7,24 @@ use nfs_compat::{EntryKind, Fs};
 use serde_json::json;
 use store::paths::Home;
 
+use super::about::About;
 use super::choose::{find, open};
 use super::exit::{Exit, Failure};
 use super::output::Context;
+use super::{lock, when};
 use crate::users::account_id;
 
-/// Say who owns an account, under which epoch, what is witnessed, and which files there are
+/// Say who owns an account, under which epoch, what is witnessed, when it was taken over, and which files there are
 #[derive(Debug, Args)]
 pub(crate) struct ExplainArgs {
     #[arg(value_name = "USER")]
     user: String,
+}
+
+impl ExplainArgs {
+    pub(crate) fn about(&self) -> About<'_> {
+        About::User(&self.user)
+    }
 }
 
 pub(crate) async fn run(context: &Context, args: &ExplainArgs) -> Result<Exit, Failure> {
@@ -28,34 +36,50 @@ pub(crate) async fn run(context: &Context, args: &ExplainArgs) -> Result<Exit, F
     let one = open(context, record, false).await?;
     let snapshot = one.snapshot()?;
     let epoch = running.locking.held(id.bucket()).map(|epoch| epoch.to_string());
-    let witness = running.locking.read_witness(id.bucket(), id.as_bytes()).await;
-    let witness = witness.map_err(|error| Failure::try_again(error.to_string()))?;
-    let witnessed = witness.map(|witness| witness.counter);
+    let bucket = running.locking.bucket(id.bucket());
+    let witness = lock::witness(running, id).await?;
+    let witnessed = witness.map(|witness| witness.witnessed.lsn);
+    let takeovers = running.services.registry.takeovers(id);
     let fs = std::sync::Arc::clone(&running.fs);
     let home = directory.clone();
     let files = tokio::task::spawn_blocking(move || files(&*fs, &home)).await??;
     let mut text = format!(
-        "user {}\naccount {id}\nbucket {}\nowner {} (site {})\nepoch {}\nrecords {}\nwitnessed to record {}\n\
+        "user {}\naccount {id}\nbucket {}\nowner {} (node {} of site {})\nepoch {}\nsession {}\nrecords {}\nwitness {}\n\
          messages {} in {} mailboxes, {} bytes\nsessions {}\nhome {}\n",
         one.name(),
         id.bucket(),
         running.name,
+        running.config.node.id,
         running.config.cluster.site,
         epoch.as_deref().unwrap_or("none held"),
+        bucket.session.map_or_else(|| "none".to_owned(), |session| session.to_string()),
         snapshot.lsn,
-        witnessed.map_or_else(|| "none yet".to_owned(), |lsn| lsn.to_string()),
+        lock::witness_text(witness.as_ref()),
         snapshot.messages,
         snapshot.mailboxes.len(),
         snapshot.used_bytes,
         running.services.live.count_of(one.name()),
         directory.display(),
     );
+    if let Some(to) = bucket.draining_to {
+        text.push_str(&format!("draining to node {to}\n"));
+    }
+    for takeover in &takeovers {
+        let (when, ms) = (when::text(takeover.unix_s), takeover.took.as_millis());
+        text.push_str(&format!("taken over {when} under epoch {} in {ms} ms\n", takeover.epoch));
+    }
     for (name, bytes) in &files {
         text.push_str(&format!("file {name} {bytes} bytes\n"));
     }
     let value = json!({
         "user": one.name(), "account": id.to_string(), "bucket": id.bucket(), "owner": running.name,
-        "site": running.config.cluster.site, "epoch": epoch, "records": snapshot.lsn, "witnessed": witnessed,
+        "owner_id": running.config.node.id, "site": running.config.cluster.site, "epoch": epoch,
+        "session": bucket.session.map(|session| session.0), "draining_to": bucket.draining_to.map(|to| to.0),
+        "witness": lock::witness_value(witness.as_ref()),
+        "takeovers": takeovers.iter().map(|takeover| json!({
+            "unix_s": takeover.unix_s, "epoch": takeover.epoch.to_string(), "ms": takeover.took.as_millis() as u64,
+        })).collect::<Vec<_>>(),
+        "records": snapshot.lsn, "witnessed": witnessed,
         "messages": snapshot.messages, "bytes": snapshot.used_bytes, "home": directory.to_string_lossy(),
         "files": files.iter().map(|(name, bytes)| json!({ "name": name, "bytes": bytes })).collect::<Vec<_>>(),
     });

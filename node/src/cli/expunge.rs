@@ -6,6 +6,7 @@ use clap::Args;
 use futures::FutureExt as _;
 use serde_json::json;
 
+use super::about::{About, Shape};
 use super::choose::{One, Place, Told, choose, tell_each};
 use super::exit::{Exit, Failure};
 use super::found::{CHANGE_BATCH, UserAndQuery, search_of};
@@ -21,6 +22,12 @@ use crate::time;
 pub(crate) struct ExpungeArgs {
     #[command(flatten)]
     which: UserAndQuery,
+}
+
+impl ExpungeArgs {
+    pub(crate) fn about(&self) -> About<'_> {
+        About::query(&self.which, Shape::MapIfJson)
+    }
 }
 
 pub(crate) async fn run(context: &Context, args: &ExpungeArgs) -> Result<Exit, Failure> {

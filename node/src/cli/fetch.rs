@@ -9,6 +9,7 @@ use clap::{Args, ValueEnum};
 use serde_json::json;
 use session::pop3::UidlFormat;
 
+use super::about::{About, Shape};
 use super::choose::{One, Place, Whom, choose, open};
 use super::exit::{Exit, Failure};
 use super::fields::{self, Field, Source, Value};
@@ -42,6 +43,13 @@ enum Layout {
     Json,
 }
 
+impl FetchArgs {
+    pub(crate) fn about(&self) -> About<'_> {
+        let shape = if self.format == Layout::Json { Shape::List } else { Shape::ListIfJson };
+        About::Chosen { whom: &self.whom, words: &self.words, place: Place::First, shape }
+    }
+}
+
 pub(crate) async fn run(context: &Context, args: &FetchArgs) -> Result<Exit, Failure> {
     let chosen = choose(context, &args.whom, &args.words, Place::First).await?;
     let Some((names, query)) = chosen.rest.split_first() else {
@@ -54,7 +62,13 @@ pub(crate) async fn run(context: &Context, args: &FetchArgs) -> Result<Exit, Fai
     let typed = Typed::parse(query, time::unix_s())?;
     let layout = if context.json { Layout::Json } else { args.format };
     let uidl = Arc::new(UidlFormat::read(&context.running.config.quirks.pop3_uidl_format));
-    let mut printer = Printer { out: context.out.blocking(), layout, fields: wanted, uidl, printed: 0 };
+    let mut printer = Printer {
+        out: context.out.blocking(),
+        layout,
+        fields: wanted,
+        uidl,
+        printed: u64::from(context.is_continued() && layout != Layout::Json),
+    };
     let mut exit = Exit::Ok;
     let many = chosen.many;
     for record in chosen.users {

@@ -7,6 +7,7 @@ use futures::FutureExt as _;
 use model::Flag;
 use serde_json::json;
 
+use super::about::{About, Shape};
 use super::choose::{One, Place, Told, Whom, choose, tell_each};
 use super::exit::{Exit, Failure};
 use super::found::{CHANGE_BATCH, search_of};
@@ -34,6 +35,13 @@ pub(crate) struct FlagsArgs {
     /// The user, flags such as '\Seen Work', then IMAP search keys and MAILBOX NAME
     #[arg(value_names = ["USER", "FLAGS", "QUERY"], num_args = 1.., required = true)]
     words: Vec<String>,
+}
+
+impl FlagsCommand {
+    pub(crate) fn about(&self) -> About<'_> {
+        let (Self::Add(args) | Self::Remove(args) | Self::Replace(args)) = self;
+        About::Chosen { whom: &args.whom, words: &args.words, place: Place::First, shape: Shape::MapIfJson }
+    }
 }
 
 pub(crate) async fn run(context: &Context, command: FlagsCommand) -> Result<Exit, Failure> {

@@ -5,6 +5,7 @@ use clap::{Args, Subcommand};
 use futures::FutureExt as _;
 use serde_json::json;
 
+use super::about::{About, Shape};
 use super::choose::{Place, Told, Whom, choose, tell_each};
 use super::exit::{Exit, Failure};
 use super::output::Context;
@@ -22,6 +23,14 @@ pub(crate) struct RebuildArgs {
     whom: Whom,
     #[arg(value_name = "USER", required_unless_present_any = ["all", "pattern"])]
     user: Option<String>,
+}
+
+impl IndexCommand {
+    pub(crate) fn about(&self) -> About<'_> {
+        let Self::Rebuild(args) = self;
+        let words = args.user.as_slice();
+        About::Chosen { whom: &args.whom, words, place: Place::First, shape: Shape::MapIfJson }
+    }
 }
 
 pub(crate) async fn rebuild(context: &Context, args: &RebuildArgs) -> Result<Exit, Failure> {

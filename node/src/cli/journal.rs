@@ -10,6 +10,7 @@ use nfs_compat::Fs;
 use serde_json::{Value, json};
 use store::paths::Home;
 
+use super::about::About;
 use super::choose::find;
 use super::exit::{Exit, Failure};
 use super::output::{Blocking, Context};
@@ -63,6 +64,13 @@ impl From {
 
 fn parts(epoch: Epoch) -> (u32, u32) {
     (epoch.incarnation(), (epoch.get() & u64::from(u32::MAX)) as u32)
+}
+
+impl JournalCommand {
+    pub(crate) fn about(&self) -> About<'_> {
+        let Self::Show(args) = self;
+        About::User(&args.user)
+    }
 }
 
 pub(crate) async fn show(context: &Context, args: &ShowArgs) -> Result<Exit, Failure> {

@@ -8,6 +8,7 @@ use futures::FutureExt as _;
 use model::{MailboxName, SpecialUse};
 use serde_json::{Map, Value, json};
 
+use super::about::{About, Shape};
 use super::choose::{Chosen, One, Place, Told, Whom, choose, tell_each};
 use super::exit::{Exit, Failure};
 use super::output::Context;
@@ -78,6 +79,21 @@ pub(crate) struct CreateArgs {
     /// What they are for: All, Archive, Drafts, Flagged, Junk, Sent or Trash
     #[arg(long, value_name = "PURPOSE")]
     special_use: Option<String>,
+}
+
+impl MailboxCommand {
+    pub(crate) fn about(&self) -> About<'_> {
+        let WordsArgs { whom, words } = match self {
+            Self::List(args) => &args.words,
+            Self::Create(args) => &args.words,
+            Self::Status(args)
+            | Self::Delete(args)
+            | Self::Rename(args)
+            | Self::Subscribe(args)
+            | Self::Unsubscribe(args) => args,
+        };
+        About::Chosen { whom, words, place: Place::FirstOrLast, shape: Shape::MapIfJson }
+    }
 }
 
 pub(crate) async fn run(context: &Context, command: MailboxCommand) -> Result<Exit, Failure> {

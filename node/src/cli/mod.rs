@@ -7,12 +7,14 @@
 //! - Every command ends with one of the codes in [`exit`]; what went wrong is said on standard error.
 //! - With `--json`, standard output is one JSON value or nothing.
 
+mod about;
 mod auth;
 mod choose;
 mod client;
 mod cluster;
 mod config;
 mod dump;
+pub(crate) mod elsewhere;
 pub(crate) mod exit;
 mod explain;
 mod expunge;
@@ -29,6 +31,7 @@ pub mod logging;
 mod mailbox;
 mod man;
 mod output;
+mod pieces;
 mod pki;
 mod progress;
 mod prompt;
@@ -73,7 +76,7 @@ pub(crate) struct Cli {
 }
 
 const EXIT_CODES: &str = "Exit codes: 0 done, 64 usage, 65 damaged or impossible, 67 no such user, 68 no such \
-                          mailbox or message, 70 trouble of ours, 73 cannot create, 74 disk, 75 try again, \
+                          mailbox, message or node, 70 trouble of ours, 73 cannot create, 74 disk, 75 try again, \
                           77 not permitted, 78 configuration";
 
 #[derive(Clone, Debug, Args)]
@@ -87,6 +90,15 @@ pub(crate) struct Globals {
     /// Print one JSON value
     #[arg(long, global = true, display_order = 902)]
     pub(crate) json: bool,
+}
+
+impl Cli {
+    /// Reads words that were typed at another process.
+    pub(crate) fn of_words(words: &[String]) -> Result<Self, Failure> {
+        let words = std::iter::once("roost").chain(words.iter().map(String::as_str));
+        // Whoever sent them has parsed them too: only another version could come here.
+        Self::try_parse_from(words).map_err(|error| Failure::usage(error.to_string()))
+    }
 }
 
 impl Globals {
@@ -152,7 +164,7 @@ pub(crate) enum Command {
     /// Look at UIDs
     #[command(subcommand)]
     Uid(uid::UidCommand),
-    /// Look at the nodes of this site
+    /// Look at the nodes of this site, and change who takes part and who owns what
     #[command(subcommand)]
     Cluster(cluster::ClusterCommand),
     /// Print completions for a shell
@@ -204,13 +216,13 @@ fn run(cli: Cli, words: Vec<OsString>) -> ExitCode {
         | Command::Explain(_)
         | Command::Lock(_)
         | Command::Uid(_)
-        | Command::Cluster(cluster::ClusterCommand::Status)) => client::run(&command, &cli.globals, words),
+        | Command::Cluster(_)) => client::run(&command, &cli.globals, words),
     };
     outcome.unwrap_or_else(|failure| failure.tell()).into()
 }
 
 /// Runs, inside a node, what a command line somewhere else was given.
-pub(crate) async fn serve_call(context: &mut Context, command: Command) -> Result<Exit, Failure> {
+pub(crate) async fn dispatch(context: &mut Context, command: Command) -> Result<Exit, Failure> {
     match command {
         Command::Config(config::ConfigCommand::Reload) => config::reload(context).await,
         Command::Auth(auth::AuthCommand::Test(args)) => auth::test(context, &args).await,
@@ -231,12 +243,11 @@ pub(crate) async fn serve_call(context: &mut Context, command: Command) -> Resul
         Command::Explain(args) => explain::run(context, &args).await,
         Command::Lock(lock::LockCommand::Show(args)) => lock::show(context, &args).await,
         Command::Uid(uid::UidCommand::Show(args)) => uid::show(context, &args).await,
-        Command::Cluster(cluster::ClusterCommand::Status) => cluster::status(context).await,
+        Command::Cluster(command) => cluster::run(context, command).await,
         Command::Demo(_)
         | Command::Serve(_)
         | Command::Config(config::ConfigCommand::Check(_) | config::ConfigCommand::Show(_))
         | Command::Pw(_)
-        | Command::Cluster(cluster::ClusterCommand::Pki(_))
         | Command::Completions(_)
         | Command::Man(_) => Err(Failure::usage("this command does not run inside a node")),
     }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use rpc::admin::{Events, Input, Progress};
+use rpc::admin::{Carried, Event, Events, Input, Progress};
 use serde_json::Value;
 use tokio::runtime::Handle;
 
@@ -14,11 +14,26 @@ use crate::serve::Running;
 pub(crate) struct Context {
     pub(crate) running: Arc<Running>,
     pub(crate) out: Output,
-    pub(crate) input: Input,
+    /// Standard input; a command that is one of many has none.
+    pub(crate) input: Option<Input>,
     pub(crate) json: bool,
+    /// As it was typed.
+    pub(crate) words: Vec<String>,
+    /// It was typed at another node, or is one turn of a loop over many users.
+    pub(crate) carried: Option<Carried>,
 }
 
 impl Context {
+    /// The user of this turn, in a loop that runs elsewhere.
+    pub(crate) fn one_of_many(&self) -> Option<&str> {
+        self.carried.as_ref()?.user.as_deref()
+    }
+
+    /// Whether users before this one have printed something.
+    pub(crate) fn is_continued(&self) -> bool {
+        self.carried.as_ref().is_some_and(|carried| carried.continued)
+    }
+
     /// Ends a command that has one thing to say: text for eyes, or a value.
     pub(crate) async fn say(&self, text: impl Into<String>, value: Value) -> Result<Exit, Failure> {
         if self.json {
@@ -60,6 +75,22 @@ impl Output {
     ) -> Result<(), Failure> {
         let progress = Progress { done, total: Some(total), unit: unit.to_owned(), label: label.to_owned() };
         Ok(self.0.progress(progress).await?)
+    }
+
+    /// What a command said somewhere else. The loop over many tells how far it is itself.
+    pub(crate) async fn repeat(&self, event: Event) -> Result<(), Failure> {
+        match event {
+            Event::Stdout(bytes) => self.0.stdout(bytes).await?,
+            Event::Stderr(bytes) => self.0.stderr(bytes).await?,
+            Event::Progress(progress) => self.0.progress(progress).await?,
+            Event::Finished(_) => {}
+        }
+        Ok(())
+    }
+
+    /// Returns when nobody listens any more.
+    pub(crate) async fn hung_up(&self) {
+        self.0.hung_up().await;
     }
 
     /// For a thread that may block. To be called on the runtime.

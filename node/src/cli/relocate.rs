@@ -7,6 +7,7 @@ use futures::FutureExt as _;
 use model::MailboxName;
 use serde_json::json;
 
+use super::about::{About, Shape};
 use super::choose::{One, Place, Told, Whom, choose, tell_each};
 use super::exit::{Exit, Failure};
 use super::found::{CHANGE_BATCH, search_of};
@@ -24,6 +25,12 @@ pub(crate) struct MoveArgs {
     /// The user, the mailbox to move to, then IMAP search keys and MAILBOX NAME
     #[arg(value_names = ["USER", "MAILBOX", "QUERY"], num_args = 1.., required = true)]
     words: Vec<String>,
+}
+
+impl MoveArgs {
+    pub(crate) fn about(&self) -> About<'_> {
+        About::Chosen { whom: &self.whom, words: &self.words, place: Place::First, shape: Shape::MapIfJson }
+    }
 }
 
 pub(crate) async fn run(context: &Context, args: &MoveArgs) -> Result<Exit, Failure> {

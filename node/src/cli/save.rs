@@ -8,6 +8,7 @@ use serde_json::json;
 use std::sync::Arc;
 use store::spool::{Incoming, Spooled};
 
+use super::about::About;
 use super::choose::{find, open};
 use super::exit::{Exit, Failure};
 use super::output::Context;
@@ -20,6 +21,12 @@ pub(crate) struct SaveArgs {
     /// Mailbox to store it in
     #[arg(short = 'm', long, value_name = "MAILBOX", default_value = "INBOX")]
     mailbox: String,
+}
+
+impl SaveArgs {
+    pub(crate) fn about(&self) -> About<'_> {
+        About::User(&self.user)
+    }
 }
 
 pub(crate) async fn run(context: &mut Context, args: &SaveArgs) -> Result<Exit, Failure> {
@@ -44,8 +51,11 @@ pub(crate) async fn run(context: &mut Context, args: &SaveArgs) -> Result<Exit, 
 async fn receive(context: &mut Context) -> Result<Spooled, Failure> {
     let limit = context.running.config.limits.message_size.0;
     let mut incoming = context.running.services.spool.begin();
+    let Some(input) = &mut context.input else {
+        return Err(Failure::new(Exit::Data, "there is no standard input here"));
+    };
     loop {
-        let next = context.input.next().await;
+        let next = input.next().await;
         let Some(octets) = next.map_err(|error| Failure::try_again(format!("nothing was saved: {error}")))?
         else {
             break;

@@ -3,6 +3,7 @@
 use clap::Args;
 use serde_json::json;
 
+use super::about::{About, Shape};
 use super::choose::{Place, choose, open};
 use super::exit::{Exit, Failure};
 use super::found::{UserAndQuery, search_of};
@@ -18,6 +19,12 @@ use crate::time;
 pub(crate) struct SearchArgs {
     #[command(flatten)]
     which: UserAndQuery,
+}
+
+impl SearchArgs {
+    pub(crate) fn about(&self) -> About<'_> {
+        About::query(&self.which, Shape::ListIfJson)
+    }
 }
 
 pub(crate) async fn run(context: &Context, args: &SearchArgs) -> Result<Exit, Failure> {

@@ -4,6 +4,7 @@ use clap::{Args, Subcommand};
 use model::MailboxName;
 use serde_json::json;
 
+use super::about::About;
 use super::choose::{find, open};
 use super::exit::{Exit, Failure};
 use super::output::Context;
@@ -20,6 +21,13 @@ pub(crate) struct ShowArgs {
     user: String,
     #[arg(value_name = "MAILBOX")]
     mailbox: String,
+}
+
+impl UidCommand {
+    pub(crate) fn about(&self) -> About<'_> {
+        let Self::Show(args) = self;
+        About::User(&args.user)
+    }
 }
 
 pub(crate) async fn show(context: &Context, args: &ShowArgs) -> Result<Exit, Failure> {

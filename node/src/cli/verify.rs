@@ -5,6 +5,7 @@ use account::verify::{Problem, Verified};
 use clap::Args;
 use serde_json::json;
 
+use super::about::{About, Shape};
 use super::choose::{One, Place, Whom, choose, open};
 use super::exit::{Exit, Failure};
 use super::output::Context;
@@ -22,6 +23,13 @@ pub(crate) struct VerifyArgs {
     /// Make derived files again, then look once more
     #[arg(long)]
     repair: bool,
+}
+
+impl VerifyArgs {
+    pub(crate) fn about(&self) -> About<'_> {
+        let words = self.user.as_slice();
+        About::Chosen { whom: &self.whom, words, place: Place::First, shape: Shape::MapIfJson }
+    }
 }
 
 pub(crate) async fn run(context: &Context, args: &VerifyArgs) -> Result<Exit, Failure> {

@@ -36,6 +36,13 @@ const COMMANDS: &[&[&str]] = &[
     &["lock", "show"],
     &["uid", "show"],
     &["cluster", "status"],
+    &["cluster", "add"],
+    &["cluster", "remove"],
+    &["cluster", "drain"],
+    &["cluster", "undrain"],
+    &["cluster", "transfer-leader"],
+    &["cluster", "move"],
+    &["cluster", "declare-dead"],
     &["completions"],
     &["man"],
 ];

@@ -6,10 +6,12 @@
 )]
 
 mod accounts;
+mod cluster;
 mod configuration;
 mod demo;
 mod help;
 mod messages;
 mod node;
+mod nodes;
 mod sessions;
 mod site;

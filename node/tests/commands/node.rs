@@ -167,7 +167,7 @@ impl Node {
     pub(crate) fn talk(&self, protocol: &str) -> Talk {
         let stream = UnixStream::connect(self.path("run").join(protocol)).unwrap();
         stream.set_read_timeout(Some(WITHIN)).unwrap();
-        Talk { stream, heard: String::new() }
+        Talk::new(stream)
     }
 
     pub(crate) fn stop(&mut self) -> std::process::ExitStatus {
@@ -197,6 +197,10 @@ pub(crate) struct Talk {
 }
 
 impl Talk {
+    pub(crate) fn new(stream: UnixStream) -> Self {
+        Self { stream, heard: String::new() }
+    }
+
     pub(crate) fn say(&mut self, line: &str) {
         self.stream.write_all(format!("{line}\r\n").as_bytes()).unwrap();
     }

@@ -120,15 +120,15 @@ impl AdminClient {
         input: impl AsyncRead + Send + Unpin + 'static,
     ) -> Result<Replies, CallError> {
         let (sender, chunks) = mpsc::channel(CHUNKS_MAX);
-        let call = wire::AdminCall { version, arguments };
+        let call = wire::AdminCall { version, arguments, carried: None };
         let sending = Sending(tokio::spawn(send_all(call, input, sender)));
         let events = self.client.run(ReceiverStream::new(chunks)).await?.into_inner();
-        Ok(Replies { events, finished: false, _sending: sending })
+        Ok(Replies::new(events, sending))
     }
 }
 
 /// The task that sends the input. Ends with whoever listens for the replies.
-struct Sending(tokio::task::JoinHandle<()>);
+pub(super) struct Sending(pub(super) tokio::task::JoinHandle<()>);
 
 impl Drop for Sending {
     fn drop(&mut self) {
@@ -144,6 +144,10 @@ pub struct Replies {
 }
 
 impl Replies {
+    pub(super) fn new(events: Streaming<wire::AdminEvent>, sending: Sending) -> Self {
+        Self { events, finished: false, _sending: sending }
+    }
+
     /// Returns the next event, or `None` after [`Event::Finished`].
     pub async fn next(&mut self) -> Result<Option<Event>, CallError> {
         if self.finished {
@@ -154,8 +158,7 @@ impl Replies {
                 return Err(CallError::Lost);
             };
             // Events that we do not know are a newer server's; its last one we know.
-            if let Some(event) = event {
-                let event = event_from(event);
+            if let Some(event) = event.and_then(event_from) {
                 self.finished = matches!(event, Event::Finished(_));
                 return Ok(Some(event));
             }
@@ -163,8 +166,9 @@ impl Replies {
     }
 }
 
-fn event_from(event: admin_event::Event) -> Event {
-    match event {
+/// `None`: nothing for who typed the command.
+pub(super) fn event_from(event: admin_event::Event) -> Option<Event> {
+    Some(match event {
         admin_event::Event::Stdout(bytes) => Event::Stdout(bytes),
         admin_event::Event::Stderr(bytes) => Event::Stderr(bytes),
         admin_event::Event::Progress(wire::Progress { done, total, unit, label }) => {
@@ -173,7 +177,8 @@ fn event_from(event: admin_event::Event) -> Event {
         admin_event::Event::Finished(finished) => {
             Event::Finished(u8::try_from(finished.exit_code).unwrap_or(u8::MAX))
         }
-    }
+        admin_event::Event::Admission(_) => return None,
+    })
 }
 
 /// Sends the call, then the input until it ends, fails, or nobody wants it.

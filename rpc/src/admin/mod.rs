@@ -9,14 +9,16 @@
 //! - Input that breaks off never looks like input that ended.
 //! - Both sides wait for each other: a slow reader slows the writer, nothing piles up.
 
+mod carry;
 mod client;
 mod server;
 mod socket;
 
 use bytes::Bytes;
 
+pub use carry::{Begun, Carrier, CarryError, PeerService, Run, begin, peer_service};
 pub use client::{AdminClient, CallError, ConnectError, Replies};
-pub use server::{Events, Handler, HungUp, Input, InputError, ServeError, serve};
+pub use server::{Captured, Events, Handler, HungUp, Input, InputError, ServeError, captured, serve};
 pub use socket::{AdminSocket, BindError, PATH_BYTES_MAX};
 
 /// Rises when a side would misunderstand the other. Command line and server are one binary, but one of them may
@@ -30,6 +32,25 @@ pub const CHUNK_BYTES_MAX: usize = 256 << 10;
 pub struct Call {
     /// The subcommand and all that follows it, without the global options.
     pub arguments: Vec<String>,
+    /// It was typed at another node.
+    pub carried: Option<Carried>,
+}
+
+/// What the node where a command was typed wants of the one that it asks.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Carried {
+    /// Of the many that the words name, the one whom this call is about.
+    pub user: Option<String>,
+    /// Others of the many have been printed before.
+    pub continued: bool,
+}
+
+/// Why a node does not run a command that was carried to it. Nothing was begun.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Declined {
+    /// The account is not its own, says its knowledge up to this version.
+    NotOwner(u64),
+    Unavailable(String),
 }
 
 /// What a command has to say.

@@ -10,12 +10,13 @@ use tokio_stream::wrappers::{ReceiverStream, UnixListenerStream};
 use tokio_stream::{Stream, StreamExt};
 use tonic::{Request, Response, Status, Streaming};
 
+use super::client::event_from;
 use super::socket::AdminSocket;
 use super::wire::{self, admin_chunk, admin_event, admin_server};
-use super::{CHUNK_BYTES_MAX, Call, Progress, VERSION};
+use super::{CHUNK_BYTES_MAX, Call, Carried, Event, Progress, VERSION};
 
 /// Events that wait for a slow client; then the handler waits.
-const EVENTS_MAX: usize = 16;
+pub(super) const EVENTS_MAX: usize = 16;
 
 /// Runs commands.
 pub trait Handler: Send + Sync + 'static {
@@ -53,6 +54,10 @@ pub struct Input {
 }
 
 impl Input {
+    pub(super) fn new(chunks: Streaming<wire::AdminChunk>) -> Self {
+        Self { chunks, ended: None }
+    }
+
     /// Returns the next bytes, or `None` at the end.
     pub async fn next(&mut self) -> Result<Option<Bytes>, InputError> {
         if let Some(ended) = &self.ended {
@@ -93,7 +98,31 @@ impl Input {
 #[derive(Clone)]
 pub struct Events(mpsc::Sender<Result<wire::AdminEvent, Status>>);
 
+/// Somewhere to print to that is read here.
+pub fn captured() -> (Events, Captured) {
+    let (sender, events) = mpsc::channel(EVENTS_MAX);
+    (Events(sender), Captured(events))
+}
+
+/// What was printed to a [`captured`] place. Ends when all that could print is gone.
+pub struct Captured(mpsc::Receiver<Result<wire::AdminEvent, Status>>);
+
+impl Captured {
+    pub async fn next(&mut self) -> Option<Event> {
+        loop {
+            let event = self.0.recv().await?.ok()?.event;
+            if let Some(event) = event.and_then(event_from) {
+                return Some(event);
+            }
+        }
+    }
+}
+
 impl Events {
+    pub(super) fn new(sender: mpsc::Sender<Result<wire::AdminEvent, Status>>) -> Self {
+        Self(sender)
+    }
+
     pub async fn stdout(&self, bytes: impl Into<Bytes>) -> Result<(), HungUp> {
         self.send_pieces(bytes.into(), admin_event::Event::Stdout).await
     }
@@ -125,7 +154,15 @@ impl Events {
         Ok(())
     }
 
-    async fn send(&self, event: admin_event::Event) -> Result<(), HungUp> {
+    /// The last event of every call.
+    pub(super) async fn finished(&self, exit_code: u8) {
+        let finished = wire::Finished { exit_code: u32::from(exit_code) };
+        if self.send(admin_event::Event::Finished(finished)).await.is_err() {
+            tracing::debug!("a client hung up before its command had ended");
+        }
+    }
+
+    pub(super) async fn send(&self, event: admin_event::Event) -> Result<(), HungUp> {
         self.0.send(Ok(wire::AdminEvent { event: Some(event) })).await.map_err(|_| HungUp)
     }
 }
@@ -158,22 +195,22 @@ impl<H: Handler> admin_server::Admin for Service<H> {
     ) -> Result<Response<Self::RunStream>, Status> {
         let mut chunks = request.into_inner();
         let call = first_call(chunks.message().await?)?;
+        if call.carried.is_some() {
+            return Err(Status::invalid_argument("no call is carried to the admin socket"));
+        }
         let (sender, events) = mpsc::channel(EVENTS_MAX);
         let handler = Arc::clone(&self.handler);
         tokio::spawn(async move {
-            let input = Input { chunks, ended: None };
+            let input = Input::new(chunks);
             let exit_code = handler.run(call, input, Events(sender.clone())).await;
-            let finished = admin_event::Event::Finished(wire::Finished { exit_code: u32::from(exit_code) });
-            if Events(sender).send(finished).await.is_err() {
-                tracing::debug!("a client hung up before its command had ended");
-            }
+            Events(sender).finished(exit_code).await;
         });
         let events: Self::RunStream = Box::pin(ReceiverStream::new(events).fuse());
         Ok(Response::new(events))
     }
 }
 
-fn first_call(chunk: Option<wire::AdminChunk>) -> Result<Call, Status> {
+pub(super) fn first_call(chunk: Option<wire::AdminChunk>) -> Result<Call, Status> {
     let Some(wire::AdminChunk { chunk: Some(admin_chunk::Chunk::Call(call)) }) = chunk else {
         return Err(Status::invalid_argument("the first chunk carries no call"));
     };
@@ -184,5 +221,9 @@ fn first_call(chunk: Option<wire::AdminChunk>) -> Result<Call, Status> {
             call.version
         )));
     }
-    Ok(Call { arguments: call.arguments })
+    let carried = call.carried.map(|wire::Carried { user, continued }| Carried {
+        user: Some(user).filter(|user| !user.is_empty()),
+        continued,
+    });
+    Ok(Call { arguments: call.arguments, carried })
 }

@@ -69,6 +69,9 @@ enum Workload {
         seconds: u64,
         #[arg(long, default_value_t = 4)]
         buckets: usize,
+        /// Each voter on a host of its own, as `site` has them
+        #[arg(long)]
+        hosts: bool,
         /// Keep the history and its timeline here
         #[arg(long, value_name = "DIRECTORY")]
         timeline: Option<PathBuf>,
@@ -131,8 +134,12 @@ fn main() -> anyhow::Result<ExitCode> {
             let (rates, lone) = scale::run(scale::Options { rounds })?;
             print!("{}", scale::table(&rates, &lone)?);
         }
-        Workload::Lock { seed, seconds, buckets, timeline } => {
-            let report = lock::run(&lock::Options { seed, seconds, buckets, keep: timeline })?;
+        Workload::Lock { seed, seconds, buckets, hosts, timeline } => {
+            if hosts && let On::Elsewhere(code) = on_hosts()? {
+                return Ok(code);
+            }
+            let options = lock::Options { seed, seconds, buckets, on_hosts: hosts, keep: timeline };
+            let report = lock::run(&options)?;
             println!("{report:#?}");
         }
         Workload::Bugs { seed, only, list } => bugs::run(&bugs::Options { seed, only, list })?,

@@ -16,7 +16,7 @@ fn grants_and_witnesses_are_linearizable_whatever_is_done_to_the_voters() -> any
     }
     let (seed, seconds) =
         (from_environment("ROOST_LOCK_SEED", 1)?, from_environment("ROOST_LOCK_SECONDS", 20)?);
-    let report = run(&Options { seed, seconds, buckets: 4, keep: None })?;
+    let report = run(&Options { seed, seconds, buckets: 4, on_hosts: false, keep: None })?;
     println!("{report:?}");
     Ok(())
 }

@@ -162,7 +162,9 @@ impl Node {
             Ok(epoch) if self.locking.session() == session => format!("granted {} {session}", epoch.get()),
             Ok(_) => "unknown the session was replaced".to_owned(),
             Err(GrantError::NoAnswer(why)) => format!("unknown {why}"),
-            Err(error @ (GrantError::HeldElsewhere(_) | GrantError::Refused(_))) => format!("no {error}"),
+            Err(
+                error @ (GrantError::HeldElsewhere(_) | GrantError::Draining(_) | GrantError::Refused(_)),
+            ) => format!("no {error}"),
         }
     }
 
@@ -174,7 +176,9 @@ impl Node {
         match self.locking.release(bucket).await {
             Ok(()) => "released".to_owned(),
             Err(GrantError::NoAnswer(why)) => format!("unknown {why}"),
-            Err(error @ (GrantError::HeldElsewhere(_) | GrantError::Refused(_))) => format!("no {error}"),
+            Err(
+                error @ (GrantError::HeldElsewhere(_) | GrantError::Draining(_) | GrantError::Refused(_)),
+            ) => format!("no {error}"),
         }
     }
 

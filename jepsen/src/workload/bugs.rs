@@ -104,13 +104,16 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The server without a bug, under everything that the bugs are given.
+/// The server without a bug, under everything that the bugs are given. How soon it recovers is not asked here.
 fn control(server: &Path, seed: u64) -> anyhow::Result<()> {
     let (status, told) = site(server, None, "kill,bounce,kill-all,stop,cut,flap", seed, FOUND_WITHIN)?;
-    if !status.is_some_and(|status| status.success()) {
-        bail!("without a bug the run with seed {seed} does not go well:\n{told}");
+    if let Some(what) = finding(&told, &["set", "uid", "flags", "pop3"]) {
+        bail!("without a bug the run with seed {seed} finds {what}\n{told}");
     }
-    println!("without a bug: nothing found, seed {seed}");
+    if status.is_none() || !told.contains("verdict=") {
+        bail!("without a bug the run with seed {seed} shows nothing:\n{told}");
+    }
+    println!("without a bug: no rule is broken, seed {seed}");
     Ok(())
 }
 
@@ -149,7 +152,7 @@ fn site(
     let file = File::create(&said)?;
     let (seed, seconds) = (seed.to_string(), RUN_SECONDS.to_string());
     let mut command = Command::new(std::env::current_exe()?);
-    command.args(["site", "--seed", &seed, "--seconds", &seconds, "--lease", "2s", "--accounts", "4"]);
+    command.args(["site", "--seed", &seed, "--seconds", &seconds, "--lease", "3s", "--accounts", "4"]);
     command.args(["--nemeses", nemeses]).env("ROOST_BIN", server).env_remove("ROOST_SEEDED_BUG");
     // What a run with violations keeps is not kept.
     command.env("TMPDIR", dir.path());

@@ -35,6 +35,8 @@ pub struct Options {
     pub seed: u64,
     pub seconds: u64,
     pub buckets: usize,
+    /// Each voter on a host of its own; only where hosts can be made.
+    pub on_hosts: bool,
     /// Where the history goes; it is kept then, whatever comes of it.
     pub keep: Option<PathBuf>,
 }
@@ -61,7 +63,7 @@ pub fn run(options: &Options) -> anyhow::Result<Report> {
     let mut temporary = tempfile::Builder::new().prefix("jepsen-lock-").tempdir()?;
     let dir = options.keep.clone().unwrap_or_else(|| temporary.path().to_owned());
     fs::create_dir_all(&dir)?;
-    let mut site = Site::prepare(&dir, LEASE)?;
+    let mut site = Site::prepare(&dir, LEASE, options.on_hosts)?;
     for node in &mut site.nodes {
         node.start()?;
     }
@@ -85,12 +87,13 @@ pub fn run(options: &Options) -> anyhow::Result<Report> {
         let shown = wrong.get(..SHOWN_MAX).unwrap_or(&wrong).join("\n  ");
         bail!(
             "{} violations:\n  {shown}\nseed {}; run it again: cargo run -p jepsen -- lock --seed {} --seconds {} \
-             --buckets {}\nhistory, timeline and logs are in {}\n{}",
+             --buckets {}{}\nhistory, timeline and logs are in {}\n{}",
             wrong.len(),
             options.seed,
             options.seed,
             options.seconds,
             options.buckets,
+            if options.on_hosts { " --hosts" } else { "" },
             dir.display(),
             site.log_tails()
         );
@@ -159,11 +162,11 @@ impl Nemesis<'_> {
             match self.dice.below(10) {
                 0..3 => self.kill(&[node])?,
                 3..6 => self.pause(node)?,
-                6..8 => self.cut(node, &[true, false]),
+                6..8 => self.cut(node, &[true, false])?,
                 // It hears, and nobody hears it; or the other way round.
                 8 => {
                     let inward = self.dice.once_in(2);
-                    self.cut(node, &[inward]);
+                    self.cut(node, &[inward])?;
                 }
                 _ => self.kill(&NODES)?,
             }
@@ -214,7 +217,7 @@ impl Nemesis<'_> {
         Ok(())
     }
 
-    fn cut(&mut self, number: u8, inward: &[bool]) {
+    fn cut(&mut self, number: u8, inward: &[bool]) -> anyhow::Result<()> {
         let kind = match inward {
             [true] => "cut inward",
             [false] => "cut outward",
@@ -228,10 +231,11 @@ impl Nemesis<'_> {
             })
             .collect();
         self.told(kind, &[number], Phase::Begins);
-        ways.iter().for_each(|(from, to)| self.site.cut(*from, *to, true));
+        self.site.cut(&ways, true)?;
         self.lasts(500, 6000);
-        ways.iter().for_each(|(from, to)| self.site.cut(*from, *to, false));
+        self.site.cut(&ways, false)?;
         self.told(kind, &[number], Phase::Ends);
+        Ok(())
     }
 }
 

@@ -1,4 +1,5 @@
-//! Three voters, each a process of its own, joined by ways that can be cut.
+//! Three voters, each a process of its own, joined by ways that can be cut: on hosts of their own by the network, on one
+//! machine by [`Way`]s.
 
 use std::collections::BTreeMap;
 use std::fs::{self, OpenOptions};
@@ -13,10 +14,13 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use crate::dice::Dice;
+use crate::hosts::{self, network::Network};
 use crate::server::free_port;
 use crate::ways::Way;
 
 pub(super) const NODES: [u8; 3] = [1, 2, 3];
+/// On a host of its own: where clients ask, and with the caller's number added where that one calls.
+const PORT: u16 = 7100;
 const LOG_TAIL_LINES: usize = 25;
 
 /// `ROOST_LOCK_NODE`, or the example that cargo built beside us.
@@ -41,52 +45,95 @@ pub(super) struct Node {
     arguments: Vec<String>,
     log: PathBuf,
     child: Option<Child>,
-    /// To each other node.
-    ways: BTreeMap<u8, Way>,
+    on_host: bool,
+}
+
+/// What joins the nodes.
+enum Joined {
+    /// From, to.
+    Ways(BTreeMap<(u8, u8), Way>),
+    Network(Network),
 }
 
 pub(super) struct Site {
     pub(super) nodes: Vec<Node>,
+    joined: Joined,
+}
+
+/// Where everybody is: who listens for whom, how they are reached, and where clients ask.
+struct Map {
+    doors: BTreeMap<(u8, u8), SocketAddr>,
+    reached: BTreeMap<(u8, u8), SocketAddr>,
+    asked: BTreeMap<u8, SocketAddr>,
+}
+
+fn pairs() -> impl Iterator<Item = (u8, u8)> {
+    NODES.into_iter().flat_map(|from| NODES.map(|to| (from, to))).filter(|(from, to)| from != to)
+}
+
+impl Map {
+    fn of_ways(ways: &mut BTreeMap<(u8, u8), Way>) -> anyhow::Result<Self> {
+        let mut dice = Dice::part(u64::from(std::process::id()), 77);
+        let (mut doors, mut reached, mut asked) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
+        for pair in pairs() {
+            let door = free_port(&mut dice)?;
+            let way = Way::open(free_port(&mut dice)?, door)?;
+            doors.insert(pair, door);
+            reached.insert(pair, way.address());
+            ways.insert(pair, way);
+        }
+        for node in NODES {
+            asked.insert(node, free_port(&mut dice)?);
+        }
+        Ok(Self { doors, reached, asked })
+    }
+
+    fn of_hosts() -> Self {
+        let at = |(from, to): (u8, u8)| ((from, to), (hosts::address(to), PORT + u16::from(from)).into());
+        let doors: BTreeMap<_, SocketAddr> = pairs().map(at).collect();
+        let asked = NODES.map(|node| (node, (hosts::address(node), PORT).into()));
+        Self { reached: doors.clone(), doors, asked: asked.into() }
+    }
 }
 
 impl Site {
-    pub(super) fn prepare(dir: &Path, lease: Duration) -> anyhow::Result<Self> {
+    pub(super) fn prepare(dir: &Path, lease: Duration, on_hosts: bool) -> anyhow::Result<Self> {
         let program = binary()?;
-        let mut dice = Dice::part(u64::from(std::process::id()), 77);
-        let mut doors = BTreeMap::new();
-        for pair in NODES.iter().flat_map(|from| NODES.map(|to| (*from, to))).filter(|(from, to)| from != to)
-        {
-            doors.insert(pair, free_port(&mut dice)?);
-        }
+        let mut ways = BTreeMap::new();
+        let map = if on_hosts { Map::of_hosts() } else { Map::of_ways(&mut ways)? };
+        let joined = if on_hosts { Joined::Network(hosts::make(3)?) } else { Joined::Ways(ways) };
         let mut nodes = Vec::new();
-        for number in NODES {
+        for (number, address) in map.asked {
             let state = dir.join(format!("node{number}"));
             fs::create_dir_all(&state)?;
-            let address = free_port(&mut dice)?;
             let lease = lease.as_millis().to_string();
             let mut arguments =
                 vec![number.to_string(), state.display().to_string(), lease, address.to_string()];
-            let mut ways = BTreeMap::new();
-            for ((from, to), door) in &doors {
-                if *to == number {
-                    arguments.push(format!("accept:{from}={door}"));
-                } else if *from == number {
-                    let way = Way::open(free_port(&mut dice)?, *door)?;
-                    arguments.push(format!("reach:{to}={}", way.address()));
-                    ways.insert(*to, way);
-                }
-            }
+            let doors = map.doors.iter().filter(|((_, to), _)| *to == number);
+            arguments.extend(doors.map(|((from, _), door)| format!("accept:{from}={door}")));
+            let reached = map.reached.iter().filter(|((from, _), _)| *from == number);
+            arguments.extend(reached.map(|((_, to), way)| format!("reach:{to}={way}")));
             let log = dir.join(format!("node{number}.log"));
-            nodes.push(Node { number, address, program: program.clone(), arguments, log, child: None, ways });
+            let program = program.clone();
+            nodes.push(Node { number, address, program, arguments, log, child: None, on_host: on_hosts });
         }
-        Ok(Self { nodes })
+        Ok(Self { nodes, joined })
     }
 
-    /// No call of `from` reaches `to` any more.
-    pub(super) fn cut(&self, from: u8, to: u8, cut: bool) {
-        let node = self.nodes.iter().find(|node| node.number == from);
-        if let Some(way) = node.and_then(|node| node.ways.get(&to)) {
-            if cut { way.cut() } else { way.heal() }
+    /// Of these directions nothing passes any more, or all does again.
+    pub(super) fn cut(&self, directions: &[(u8, u8)], cut: bool) -> anyhow::Result<()> {
+        match &self.joined {
+            Joined::Network(network) => network.change(|from, to, link| {
+                if directions.contains(&(from, to)) {
+                    link.cut = cut;
+                }
+            }),
+            Joined::Ways(ways) => {
+                for way in directions.iter().filter_map(|direction| ways.get(direction)) {
+                    if cut { way.cut() } else { way.heal() }
+                }
+                Ok(())
+            }
         }
     }
 
@@ -108,7 +155,10 @@ impl Node {
             return Ok(());
         }
         let log = OpenOptions::new().create(true).append(true).open(&self.log)?;
-        let mut command = Command::new(&self.program);
+        let mut command = match self.on_host {
+            true => hosts::command(self.number, 0, &self.program),
+            false => Command::new(&self.program),
+        };
         command.args(&self.arguments).stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
         self.child = Some(command.process_group(0).spawn().context("lock_node does not start")?);
         Ok(())

@@ -146,9 +146,9 @@ impl Site {
         let times = std::thread::scope(|scope| -> anyhow::Result<Vec<Duration>> {
             let commanded = scope.spawn(|| match way {
                 Way::Dead | Way::Restarted => Ok(()),
-                Way::Declared => {
-                    self.ask(through, &["cluster", "declare-dead", &owner.to_string()]).map(drop)
-                }
+                Way::Declared => self
+                    .ask(through, &["cluster", "declare-dead", "--yes-it-is-dead", &owner.to_string()])
+                    .map(drop),
                 Way::Moved => {
                     let account = owned.first().copied().unwrap_or(0);
                     self.ask(through, &["cluster", "move", &user(account), &through.to_string()]).map(drop)

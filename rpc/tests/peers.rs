@@ -15,7 +15,7 @@ use rpc::PeerIdentity;
 use rpc::peer::{self, Channels};
 use rpc::pki::{self, Pair};
 use rpc::relay::{
-    self, CarryError, Declined, DeliverError, EndWish, Envelope, Fate, Login, Message, Open, Outcome,
+    self, CarryError, Declined, DeliverError, EndWish, Envelope, Fate, Login, Message, Moved, Open, Outcome,
 };
 use rpc::tls::{NodeTls, Pems};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -73,7 +73,20 @@ impl relay::Handler for Owner {
                         owner.wishes.lock().unwrap().push(wish);
                         pipe.shutdown().await.unwrap();
                     }
+                    "leaver" => {
+                        pipe.read_exact(&mut [0; 10]).await.unwrap();
+                        pipe.pause();
+                        assert!(pipe.paused().await);
+                        pipe.write_all(b"last words").await.unwrap();
+                        let unread = pipe.take_unread();
+                        pipe.move_on(Moved { blob: "packed".into(), unread });
+                    }
                     _ => {
+                        if open.user == "stayer" {
+                            pipe.pause();
+                            assert!(pipe.paused().await);
+                            pipe.resume();
+                        }
                         pipe.write_all(format!("{} via {}\n", open.session, edge.node).as_bytes())
                             .await
                             .unwrap();
@@ -146,6 +159,7 @@ fn open(user: &str) -> Open {
         session: "s-1".into(),
         login: Login::Imap { tag: "a".into() },
         unread: Bytes::new(),
+        moves: true,
     }
 }
 
@@ -211,6 +225,55 @@ async fn a_reader_that_does_not_read_stops_the_writer_and_nobody_else() {
     let mut got = Vec::new();
     slow[0].read_to_end(&mut got).await.unwrap();
     assert_eq!((got.len(), slow[0].fate()), (1024 * 8192, Fate::Ended));
+}
+
+#[tokio::test]
+async fn a_session_that_moves_on_takes_along_every_byte_that_was_sent_and_no_other() {
+    // (L-CN3)
+    let (channels, _served) = pair().await;
+    let resumed = Login::Resumed { blob: "packed elsewhere".into() };
+    let mut pipe = carry(&channels, &Open { login: resumed, ..open("leaver") }).await.unwrap();
+    let (mut from, mut to) = tokio::io::split(&mut pipe);
+    let sending = async {
+        let mut sent = 0;
+        loop {
+            match to.write(&[b'z'; 1000]).await {
+                Ok(count) => sent += count,
+                Err(_) => return sent,
+            }
+            tokio::task::yield_now().await;
+        }
+    };
+    let reading = async {
+        let mut got = Vec::new();
+        from.read_to_end(&mut got).await.unwrap();
+        got
+    };
+    let (sent, got) = tokio::join!(sending, reading);
+    assert_eq!(got, b"last words");
+    let Fate::Moved(Moved { blob, unread }) = pipe.fate() else { panic!("{:?}", pipe.fate()) };
+    assert_eq!((&blob[..], unread.len() + 10), (&b"packed"[..], sent));
+    assert!(unread.iter().all(|byte| *byte == b'z'));
+}
+
+#[tokio::test]
+async fn an_edge_that_was_paused_goes_on_where_it_stopped() {
+    let (channels, _served) = pair().await;
+    let mut pipe = carry(&channels, &open("stayer")).await.unwrap();
+    let (mut from, mut to) = tokio::io::split(&mut pipe);
+    let sent = vec![b'w'; 1_000_000];
+    let (_, got) = tokio::join!(
+        async {
+            to.write_all(&sent).await.unwrap();
+            to.shutdown().await.unwrap();
+        },
+        async {
+            let mut got = Vec::new();
+            from.read_to_end(&mut got).await.unwrap();
+            got
+        }
+    );
+    assert_eq!(got.len(), b"s-1 via 1\n".len() + sent.len());
 }
 
 #[tokio::test]

@@ -7,6 +7,8 @@
 //! - What is refused was not begun: the edge may ask another node.
 //! - Each direction of a carried session has at most [`WINDOW`] bytes that the other side has not passed on. What
 //!   comes is taken off the connection at once, so that a slow session never holds up another.
+//! - A session whose account is given away loses no byte and repeats none: its edge stops, says so, and what it sent up to
+//!   then goes with the session; the rest it keeps for the next owner.
 //! - An end that was meant is said. A stream that just stops broke off.
 //! - A message does not travel: it is synced in the spool of the edge, on the tree that all nodes of a site share, and its
 //!   owner is told the name.
@@ -21,7 +23,7 @@ use std::net::IpAddr;
 use bytes::Bytes;
 
 pub use client::{CarryError, DeliverError, carry, deliver};
-pub use pipe::{Fate, Pipe};
+pub use pipe::{Fate, Moved, Pipe};
 pub use server::{Handler, Serve, Service, service};
 
 /// Rises when a side would misunderstand the other.
@@ -32,6 +34,8 @@ pub const WINDOW: usize = 256 * 1024;
 pub const DATA_BYTES_MAX: usize = 64 * 1024;
 /// What a client can have sent behind its login. Sessions hold back far below it.
 pub const UNREAD_BYTES_MAX: usize = 512 * 1024;
+/// A session that is packed. Owners pack none that is bigger.
+pub const BLOB_BYTES_MAX: usize = 4 << 20;
 /// Recipients of one delivery.
 pub const RECIPIENTS_MAX: usize = 1024;
 const USER_BYTES_MAX: usize = 1024;
@@ -42,6 +46,7 @@ const TEXT_BYTES_MAX: usize = 1024;
 const FILE_NAME_BYTES_MAX: usize = 64;
 /// Any frame or answer; an envelope is the longest.
 const MESSAGE_BYTES_MAX: usize = RECIPIENTS_MAX * (USER_BYTES_MAX + MAILBOX_BYTES_MAX + 32);
+const _: () = assert!(BLOB_BYTES_MAX + UNREAD_BYTES_MAX + 4096 <= MESSAGE_BYTES_MAX);
 
 /// A session to be carried.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -54,6 +59,8 @@ pub struct Open {
     pub session: String,
     pub login: Login,
     pub unread: Bytes,
+    /// The edge can take the session to another owner, if this one gives the account away.
+    pub moves: bool,
 }
 
 /// The login that the owner is to answer.
@@ -61,6 +68,8 @@ pub struct Open {
 pub enum Login {
     Imap { tag: String },
     Pop3,
+    /// None: the session is one that its former owner has packed (L-CN3).
+    Resumed { blob: Bytes },
 }
 
 /// Why the owner does not take a session.
@@ -133,6 +142,7 @@ impl Open {
         let login = match &self.login {
             Login::Imap { tag } => wire::open::Login::Imap(wire::ImapLogin { tag: tag.clone() }),
             Login::Pop3 => wire::open::Login::Pop3(wire::Pop3Login {}),
+            Login::Resumed { blob } => wire::open::Login::Resumed(wire::Resumed { blob: blob.clone() }),
         };
         wire::Open {
             version: VERSION,
@@ -142,11 +152,12 @@ impl Open {
             session: self.session.clone(),
             login: Some(login),
             unread: self.unread.clone(),
+            moves: self.moves,
         }
     }
 
     fn from_wire(open: wire::Open) -> Result<Self, &'static str> {
-        let wire::Open { version: _, user, remote, tls, session, login, unread } = open;
+        let wire::Open { version: _, user, remote, tls, session, login, unread, moves } = open;
         let remote = remote.parse().map_err(|_| "the client's address is none")?;
         let login = match login.ok_or("a login of an unknown protocol")? {
             wire::open::Login::Imap(imap) if imap.tag.len() <= TAG_BYTES_MAX && is_tag(&imap.tag) => {
@@ -154,6 +165,10 @@ impl Open {
             }
             wire::open::Login::Imap(_) => return Err("an IMAP tag that is none"),
             wire::open::Login::Pop3(_) => Login::Pop3,
+            wire::open::Login::Resumed(resumed) if resumed.blob.len() > BLOB_BYTES_MAX => {
+                return Err("a session that is too big");
+            }
+            wire::open::Login::Resumed(resumed) => Login::Resumed { blob: resumed.blob },
         };
         if user.is_empty() || user.len() > USER_BYTES_MAX {
             return Err("no user, or one with too long a name");
@@ -161,7 +176,7 @@ impl Open {
         if session.len() > SESSION_BYTES_MAX || unread.len() > UNREAD_BYTES_MAX {
             return Err("a field that is too long");
         }
-        Ok(Self { user, remote, tls, session, login, unread })
+        Ok(Self { user, remote, tls, session, login, unread, moves })
     }
 }
 

@@ -19,7 +19,7 @@ use tonic::Streaming;
 
 use super::client::text;
 use super::wire::{self, end_wish, frame};
-use super::{DATA_BYTES_MAX, EndWish, WINDOW};
+use super::{BLOB_BYTES_MAX, DATA_BYTES_MAX, EndWish, UNREAD_BYTES_MAX, WINDOW};
 
 /// Credit is given back in steps: a frame for each read would be a waste.
 const CREDIT_STEP: usize = WINDOW / 4;
@@ -31,8 +31,24 @@ pub enum Fate {
     Open,
     /// The other side said that it sends no more.
     Ended,
+    /// The account is another node's, where the session is to go on.
+    Moved(Moved),
     /// The connection broke, or the other side broke the protocol.
     Broken(String),
+}
+
+/// A session that its owner has packed.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Moved {
+    pub blob: Bytes,
+    /// What the client sent and the session has not taken.
+    pub unread: Bytes,
+}
+
+impl std::fmt::Debug for Moved {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Moved({} and {} bytes)", self.blob.len(), self.unread.len())
+    }
 }
 
 /// One end of a carried session.
@@ -60,6 +76,10 @@ struct State {
     allowance: usize,
     reader: Option<Waker>,
     fate: Fate,
+    /// The other side wants us to send no data now, and was told that we do not.
+    paused: bool,
+    /// The other side sends no data now.
+    other_paused: bool,
     /// The call is over: no more credit will come.
     over: bool,
 }
@@ -100,6 +120,8 @@ impl Pipe {
             allowance: WINDOW,
             reader: None,
             fate: Fate::Open,
+            paused: false,
+            other_paused: false,
             over: false,
         };
         let uncredited = first.len();
@@ -108,7 +130,7 @@ impl Pipe {
         }
         let shared = Arc::new(Shared { state: Mutex::new(state) });
         let (wish, wishes) = watch::channel(None);
-        let task = tokio::spawn(receive(incoming, Arc::clone(&shared), wish));
+        let task = tokio::spawn(receive(incoming, Arc::clone(&shared), wish, outgoing.clone()));
         let receiver = task.abort_handle();
         Self { shared, outgoing, passed_on: 0, uncredited, ended: false, wishes, receiver }
     }
@@ -130,6 +152,45 @@ impl Pipe {
     /// Hears of the other side's wish.
     pub fn wishes(&self) -> watch::Receiver<Option<EndWish>> {
         self.wishes.clone()
+    }
+
+    /// Asks the other side to send no data until [`resume`](Self::resume).
+    pub fn pause(&self) {
+        self.send(frame::Frame::Pause(wire::Pause {}));
+    }
+
+    /// Waits until it has stopped. All that it has sent is here then, or in [`take_unread`](Self::take_unread). Returns
+    /// false if the call is over.
+    pub async fn paused(&self) -> bool {
+        std::future::poll_fn(|cx| {
+            let mut state = self.shared.lock();
+            if state.other_paused || state.over {
+                return Poll::Ready(!state.over);
+            }
+            state.reader = Some(cx.waker().clone());
+            Poll::Pending
+        })
+        .await
+    }
+
+    /// Lets a side that was asked to pause go on.
+    pub fn resume(&self) {
+        self.shared.lock().other_paused = false;
+        self.send(frame::Frame::Resume(wire::Resume {}));
+    }
+
+    /// Takes all that has come and was not read.
+    pub fn take_unread(&mut self) -> Bytes {
+        let mut state = self.shared.lock();
+        let inbox = std::mem::take(&mut state.inbox);
+        inbox.into_iter().flatten().collect()
+    }
+
+    /// Sends the session to another owner. Nothing is written afterwards.
+    pub fn move_on(&mut self, moved: Moved) {
+        self.ended = true;
+        let Moved { blob, unread } = moved;
+        self.send(frame::Frame::Moved(wire::Moved { blob, unread }));
     }
 
     fn send(&self, frame: frame::Frame) -> bool {
@@ -193,13 +254,14 @@ impl AsyncWrite for Pipe {
         if this.ended || bytes.is_empty() {
             return Poll::Ready(if this.ended { Err(io::ErrorKind::BrokenPipe.into()) } else { Ok(0) });
         }
+        // Under the lock: no data may leave behind the word that none does.
+        let mut state = this.shared.lock();
         let count = {
-            let mut state = this.shared.lock();
             if state.over {
                 return Poll::Ready(Err(io::Error::new(io::ErrorKind::BrokenPipe, "the call is over")));
             }
             let count = bytes.len().min(state.credit).min(DATA_BYTES_MAX);
-            if count == 0 {
+            if count == 0 || state.paused {
                 state.writer = Some(cx.waker().clone());
                 return Poll::Pending;
             }
@@ -207,7 +269,9 @@ impl AsyncWrite for Pipe {
             count
         };
         let data = Bytes::copy_from_slice(&bytes[..count]);
-        if this.send(frame::Frame::Data(data)) {
+        let sent = this.send(frame::Frame::Data(data));
+        drop(state);
+        if sent {
             Poll::Ready(Ok(count))
         } else {
             Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()))
@@ -232,10 +296,11 @@ async fn receive(
     mut incoming: Streaming<wire::Frame>,
     shared: Arc<Shared>,
     wish: watch::Sender<Option<EndWish>>,
+    outgoing: mpsc::UnboundedSender<wire::Frame>,
 ) {
     loop {
         let broken = match incoming.message().await {
-            Ok(Some(frame)) => match take(frame, &shared, &wish) {
+            Ok(Some(frame)) => match take(frame, &shared, &wish, &outgoing) {
                 Ok(()) => continue,
                 Err(what) => {
                     tracing::warn!(
@@ -256,12 +321,16 @@ fn take(
     frame: wire::Frame,
     shared: &Shared,
     wish: &watch::Sender<Option<EndWish>>,
+    outgoing: &mpsc::UnboundedSender<wire::Frame>,
 ) -> Result<(), &'static str> {
     match frame.frame.ok_or("a frame of an unknown kind")? {
         frame::Frame::Data(data) => {
             let mut state = shared.lock();
             if state.fate != Fate::Open {
                 return Err("data after the end");
+            }
+            if state.other_paused {
+                return Err("data though it had paused");
             }
             let left = state.allowance.checked_sub(data.len());
             state.allowance = left.ok_or("more data than there was credit for")?;
@@ -286,6 +355,28 @@ fn take(
                 end_wish::Why::Kicked(_) => EndWish::Kicked,
             };
             wish.send_replace(Some(why));
+        }
+        frame::Frame::Pause(_) => {
+            let mut state = shared.lock();
+            state.paused = true;
+            // A side that is gone does not wait for it.
+            let _ = outgoing.send(wire::Frame { frame: Some(frame::Frame::Paused(wire::Paused {})) });
+        }
+        frame::Frame::Paused(_) => {
+            let mut state = shared.lock();
+            state.other_paused = true;
+            wake(&mut state);
+        }
+        frame::Frame::Resume(_) => {
+            let mut state = shared.lock();
+            state.paused = false;
+            wake(&mut state);
+        }
+        frame::Frame::Moved(wire::Moved { blob, unread }) => {
+            if blob.len() > BLOB_BYTES_MAX || unread.len() > UNREAD_BYTES_MAX {
+                return Err("a session that is too big");
+            }
+            shared.end(Fate::Moved(Moved { blob, unread }));
         }
         frame::Frame::Open(_) | frame::Frame::Admission(_) => return Err("a second opening"),
     }

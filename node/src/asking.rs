@@ -21,6 +21,7 @@ use store::body::Body;
 use store::spool::{Incoming, Spool};
 
 use crate::forward::{Delivery, Gathering};
+use crate::handover::Departures;
 use crate::live::Live;
 use crate::metrics::{ByResult, Metrics};
 use crate::registry::{Account, MaildropGuard, Registry, SessionGuard};
@@ -40,6 +41,8 @@ pub struct Services {
     pub recipient_delimiter: String,
     pub metrics: Arc<Metrics>,
     pub router: Router,
+    /// Buckets that are on their way to other nodes.
+    pub departures: Departures,
 }
 
 /// The account of a session, once somebody logged in.
@@ -112,8 +115,9 @@ impl Asking {
         tls: bool,
         account: Arc<Account>,
         user: String,
+        session: String,
     ) -> Self {
-        let mut asking = Self::new(services, service, remote, tls, String::new());
+        let mut asking = Self::new(services, service, remote, tls, session);
         asking.joined = Some(Joined { _counted: account.join(), account, user });
         asking
     }
@@ -137,6 +141,23 @@ impl Asking {
             gathering: None,
             session,
         }
+    }
+
+    /// The account is used here no more.
+    pub fn leave(&mut self) {
+        (self.joined, self.maildrop, self.open_body) = (None, None, None);
+    }
+
+    /// Takes the maildrop of a session whose user is known; false: another session has it.
+    pub fn take_maildrop(&mut self) -> bool {
+        self.maildrop = self.joined.as_ref().and_then(|joined| joined.account.lock_maildrop());
+        self.maildrop.is_some()
+    }
+
+    /// A session as another node is to take it.
+    pub fn open(&self, user: String, login: Login, unread: Bytes) -> Open {
+        let Facts { remote, tls, .. } = self.facts;
+        Open { user, remote, tls, session: self.session.clone(), login, unread, moves: true, known: 0 }
     }
 
     /// L-LE1, before anything is shown to a client.
@@ -281,8 +302,7 @@ impl Asking {
             PendingLogin::Imap { tag } => Login::Imap { tag: tag.as_str().to_owned() },
             PendingLogin::Pop3 => Login::Pop3,
         };
-        let Facts { remote, tls, .. } = self.facts;
-        let open = Open { user, remote, tls, session: self.session.clone(), login, unread };
+        let open = self.open(user, login, unread);
         Box::pin(async move { (ticket, services.carry(open).await) })
     }
 
@@ -306,8 +326,7 @@ impl Asking {
     }
 
     fn lock_maildrop(&mut self, ticket: Ticket) -> Working {
-        self.maildrop = self.joined.as_ref().and_then(|joined| joined.account.lock_maildrop());
-        let locked = if self.maildrop.is_some() { Ok(()) } else { Err(LockRefused::InUse) };
+        let locked = if self.take_maildrop() { Ok(()) } else { Err(LockRefused::InUse) };
         ready(ticket, Answer::Locked(locked))
     }
 
@@ -354,9 +373,12 @@ impl Asking {
             let why = account::Refused::Unavailable("no such recipient in this session".into());
             return ready(ticket, Answer::Delivered(Err(session::refused::lmtp(&why))));
         };
-        if services.router.owner(account_id(&record.user)) == Owner::Here {
+        let account = account_id(&record.user);
+        if services.router.owner(account) == Owner::Here && !services.departures.is_leaving(account.bucket())
+        {
+            let session = self.session.clone();
             return Box::pin(async move {
-                let delivered = services.append_here(&record, append).await;
+                let delivered = services.deliver(&session, record, append).await;
                 (ticket, Settled::Answer(Answer::Delivered(delivered)))
             });
         }
@@ -453,14 +475,28 @@ impl Services {
 
     /// Finds the account of a user who has logged in. Waits for its owner, if it has none now.
     async fn open_for_session(&self, record: &UserRecord) -> Result<Found, LoginFailed> {
-        let until = time::now() + OWNER_WAIT;
-        match self.router.place(account_id(&record.user), until).await.map_err(not_carried)? {
-            Place::Here => self.open_here(record).await.map(|(account, user)| Found::Here(account, user)),
-            Place::Node(_) => Ok(Found::Elsewhere(record.user.as_str().to_owned())),
+        let (until, id) = (time::now() + OWNER_WAIT, account_id(&record.user));
+        loop {
+            self.departures.settled(id.bucket()).await;
+            match self.router.place(id, until).await.map_err(not_carried)? {
+                Place::Node(_) => return Ok(Found::Elsewhere(record.user.as_str().to_owned())),
+                Place::Here => match self.open_here(record).await {
+                    Ok((account, user)) => return Ok(Found::Here(account, user)),
+                    // It began to leave at that moment.
+                    Err(_) if self.is_on_its_way(id) && time::now() < until => {}
+                    Err(failed) => return Err(failed),
+                },
+            }
         }
     }
 
-    async fn carry(&self, open: Open) -> Settled {
+    /// Whether the account is another node's, or about to be.
+    pub fn is_on_its_way(&self, account: AccountId) -> bool {
+        self.departures.is_leaving(account.bucket()) || self.router.owner(account) != Owner::Here
+    }
+
+    /// Opens a session where its account is by then.
+    pub async fn carry(&self, open: Open) -> Settled {
         let unavailable = |why: String| Settled::Opened(Err(LoginFailed::Unavailable(why)));
         let record = match self.auth.lookup(&open.user).await {
             Ok(Some(record)) => record,
@@ -468,6 +504,7 @@ impl Services {
             Err(error) => return unavailable(error.to_string()),
         };
         let account = account_id(&record.user);
+        self.departures.settled(account.bucket()).await;
         match self.router.carry(account, &open).await {
             Ok(Carried::To(node, pipe)) => {
                 Settled::Carried(Box::new(HandedOver { account, user: open.user, node, pipe }))

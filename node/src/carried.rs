@@ -1,9 +1,12 @@
-//! A client whose session is carried to the owner of its account: bytes both ways, and a decent end.
+//! A client whose session is carried to the owner of its account: bytes both ways, to the next owner where there is one,
+//! and a decent end.
 //!
 //! Invariants
 //! - Bytes are passed on as they are, in order, in both directions at once; an idle session holds no buffer.
 //! - A client that takes nothing is not read for: its owner is stopped by the window of the pipe, and after
 //!   `output_stall` the client is disconnected.
+//! - When the owner gives the account away, the session goes on at the next one, or here (L-CN3): it brings along what the
+//!   client has sent, and what it sends meanwhile waits here.
 //! - When the owner is lost, an IMAP client hears BYE if it is between two responses, and is disconnected in any case. A
 //!   response that was cut off is never gone on with.
 
@@ -15,13 +18,17 @@ use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
 use bytes::{Buf, Bytes};
-use rpc::relay::{EndWish, Fate, Pipe};
-use session::Closing;
+use rpc::relay::{EndWish, Fate, Login, Moved, Open, Pipe};
+use session::blob::Blob;
 use session::imap::boundary::Boundary;
+use session::{Closing, Connection, Input};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::sync::watch;
 
+use crate::asking::{Found, HandedOver, Settled};
 use crate::live::{End, Place};
+use crate::resume::{Resumed, Resuming};
+use crate::router::Owner;
 use crate::stream::Stream;
 use crate::time;
 
@@ -35,19 +42,29 @@ thread_local! {
     static BUFFER: RefCell<Box<[u8]>> = RefCell::new(vec![0; READ_BYTES].into_boxed_slice());
 }
 
+/// An owner that gives an account away says by itself where its sessions go on. One that has said nothing so long after
+/// the account got another owner is lost, or fenced.
+const MOVE_GRACE: Duration = Duration::from_secs(3);
+
 /// A session that is carried.
-pub struct Session {
-    pub stream: Stream,
-    pub pipe: Pipe,
-    /// The owner.
-    pub node: u8,
+pub struct Session<'a> {
+    pub stream: &'a mut Stream,
+    pub place: &'a mut Place,
+    pub stopping: &'a mut watch::Receiver<bool>,
+    pub resuming: &'a Resuming,
     pub imap: bool,
-    pub place: Place,
-    pub stopping: watch::Receiver<bool>,
     pub output_stall: Duration,
+    pub handed: HandedOver,
 }
 
 /// How the carrying came to its end.
+pub enum Carried {
+    Closed(Closing),
+    /// The account has come to this node.
+    Here(Box<Resumed>),
+}
+
+/// Why no more bytes pass.
 enum Ended {
     Client,
     Owner(Fate),
@@ -59,6 +76,28 @@ enum Event {
     End,
     Stalled,
     GraceOver,
+}
+
+/// What goes on between a client and its owners.
+#[derive(Default)]
+struct Ways {
+    up: Way,
+    down: Way,
+    boundary: Boundary,
+    /// Since when the client has taken nothing.
+    stalled: Option<Instant>,
+}
+
+impl Ways {
+    fn is_between_responses(&self) -> bool {
+        self.boundary.is_between_responses() && self.down.pending.is_empty()
+    }
+
+    /// The next owner goes on where the last one stopped.
+    fn next_owner(&mut self) {
+        self.up.done = false;
+        self.down = Way::default();
+    }
 }
 
 /// One direction.
@@ -75,78 +114,151 @@ enum Broken {
     Sink,
 }
 
-impl Session {
+impl Session<'_> {
     /// Carries until one side ends; says how.
-    pub async fn run(mut self) -> Closing {
-        let (mut up, mut down) = (Way::default(), Way::default());
-        let mut boundary = Boundary::default();
-        let mut stalled: Option<Instant> = None;
+    pub async fn run(mut self) -> Carried {
+        let mut ways = Ways::default();
         let mut told_stopping = false;
         let mut end: Option<(Instant, &'static str)> = None;
         loop {
-            let event = {
-                let (stream, pipe) = (&mut self.stream, &mut self.pipe);
-                let stall = self.output_stall;
-                tokio::select! {
-                    biased;
-                    ended = poll_fn(|cx| pass(cx, stream, pipe, &mut up, &mut down, &mut boundary, &mut stalled)) => {
-                        Event::Ended(ended)
+            match self.event(&mut ways, told_stopping, end.map(|(at, _)| at)).await {
+                Event::Ended(Ended::Client) => return Carried::Closed(Closing::ClientHungUp),
+                Event::Ended(Ended::Owner(Fate::Moved(moved))) => {
+                    match self.move_on(moved, &mut ways).await {
+                        Ok(None) => end = None,
+                        Ok(Some(resumed)) => return Carried::Here(Box::new(resumed)),
+                        Err(closing) => return Carried::Closed(closing),
                     }
-                    () = stopped(&mut self.stopping), if !told_stopping => Event::Stopping,
-                    Ok(()) = self.place.end.changed() => Event::End,
-                    () = until(end.map(|(at, _)| at)) => Event::GraceOver,
-                    // Looked at now and then: what it is about changes while we wait.
-                    () = tokio::time::sleep(stall) => Event::Stalled,
                 }
-            };
-            match event {
-                Event::Ended(Ended::Client) => return Closing::ClientHungUp,
-                Event::Ended(Ended::Owner(fate)) => return self.owner_ended(fate, end, &boundary).await,
+                Event::Ended(Ended::Owner(fate)) => {
+                    return Carried::Closed(self.owner_ended(fate, end, &ways).await);
+                }
                 Event::Stopping => {
                     told_stopping = true;
-                    self.pipe.wish_end(EndWish::Stopping);
+                    self.handed.pipe.wish_end(EndWish::Stopping);
                 }
                 Event::End => match self.place.ending() {
-                    End::None => {}
+                    End::None | End::Leaving(_) => {}
                     End::Kicked(why) => {
-                        self.pipe.wish_end(EndWish::Kicked);
+                        self.handed.pipe.wish_end(EndWish::Kicked);
                         end = Some((time::now() + END_GRACE, why));
                     }
                     End::Moved => {
-                        let sound = boundary.is_between_responses() && down.pending.is_empty();
-                        self.goodbye(sound, MOVED).await;
-                        return Closing::Kicked(MOVED);
+                        end.get_or_insert((time::now() + MOVE_GRACE, MOVED));
                     }
                 },
+                Event::GraceOver if end.is_some_and(|(_, why)| why == MOVED) && self.owner_is_right() => {
+                    end = None
+                }
                 Event::GraceOver => {
                     let why = end.map_or(MOVED, |(_, why)| why);
-                    self.goodbye(boundary.is_between_responses() && down.pending.is_empty(), why).await;
-                    return Closing::Kicked(why);
+                    self.goodbye(ways.is_between_responses(), why).await;
+                    return Carried::Closed(Closing::Kicked(why));
                 }
                 Event::Stalled => {
                     let stall = self.output_stall;
-                    if stalled.is_some_and(|since| time::now().saturating_duration_since(since) >= stall) {
-                        return Closing::TimedOut("it took no output");
+                    if ways.stalled.is_some_and(|since| time::now().saturating_duration_since(since) >= stall)
+                    {
+                        return Carried::Closed(Closing::TimedOut("it took no output"));
                     }
                 }
             }
         }
     }
 
+    async fn event(&mut self, ways: &mut Ways, told_stopping: bool, end: Option<Instant>) -> Event {
+        let (stream, pipe) = (&mut *self.stream, &mut self.handed.pipe);
+        let stall = self.output_stall;
+        tokio::select! {
+            biased;
+            ended = poll_fn(|cx| pass(cx, stream, pipe, ways)) => Event::Ended(ended),
+            () = stopped(self.stopping), if !told_stopping => Event::Stopping,
+            Ok(()) = self.place.end.changed() => Event::End,
+            () = until(end) => Event::GraceOver,
+            // Looked at now and then: what it is about changes while we wait.
+            () = tokio::time::sleep(stall) => Event::Stalled,
+        }
+    }
+
+    /// Whether the account is where its session is: it came back, or we did not know yet that it had moved there.
+    fn owner_is_right(&self) -> bool {
+        let HandedOver { account, node, .. } = self.handed;
+        self.resuming.services.router.owner(account) == Owner::Node(node)
+    }
+
+    /// The owner has given the account away: the session goes on at the next one, or in this process.
+    async fn move_on(&mut self, moved: Moved, ways: &mut Ways) -> Result<Option<Resumed>, Closing> {
+        let Moved { blob, unread } = moved;
+        let begun = time::now();
+        let Connection { remote, tls, .. } = self.resuming.connection;
+        let open = Open {
+            user: self.handed.user.clone(),
+            remote,
+            tls,
+            session: self.resuming.id.clone(),
+            login: Login::Resumed { blob: blob.clone() },
+            unread: unread.clone(),
+            moves: true,
+            known: 0,
+        };
+        let why = match self.resuming.services.carry(open).await {
+            Settled::Carried(handed) => {
+                let ms = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
+                tracing::debug!(
+                    user = self.handed.user,
+                    node = handed.node,
+                    ms,
+                    "session goes on at another owner"
+                );
+                self.handed = *handed;
+                self.place.carried(self.handed.user.clone(), self.handed.node);
+                self.place.bind(self.handed.account, Owner::Node(self.handed.node));
+                ways.next_owner();
+                return Ok(None);
+            }
+            Settled::Opened(Ok(Found::Here(account, user))) => {
+                let resumed = Blob::read(blob)
+                    .map_err(|error| error.to_string())
+                    .and_then(|blob| self.resuming.go_on(account, user, &blob));
+                match resumed {
+                    Ok(mut resumed) => {
+                        for bytes in [unread, std::mem::take(&mut ways.up.pending)] {
+                            if !bytes.is_empty() {
+                                resumed.session.handle(time::now(), Input::Received(&bytes));
+                            }
+                        }
+                        return Ok(Some(resumed));
+                    }
+                    Err(why) => why,
+                }
+            }
+            Settled::Opened(Err(failed)) => format!("{failed:?}"),
+            Settled::Opened(Ok(Found::Elsewhere(_)))
+            | Settled::Answer(_)
+            | Settled::Sasl(_)
+            | Settled::Login(_)
+            | Settled::Octets(..)
+            | Settled::Recipient(_) => "an answer of the wrong kind".to_owned(),
+        };
+        tracing::warn!(user = self.handed.user, why, "a session cannot go on: its account has moved");
+        self.goodbye(ways.is_between_responses(), MOVED).await;
+        Err(Closing::Kicked(MOVED))
+    }
+
     async fn owner_ended(
         &mut self,
         fate: Fate,
         end: Option<(Instant, &'static str)>,
-        boundary: &Boundary,
+        ways: &Ways,
     ) -> Closing {
         match fate {
-            Fate::Ended | Fate::Open => {
+            Fate::Ended | Fate::Open | Fate::Moved(_) => {
                 let _ = tokio::time::timeout(self.output_stall, self.stream.shutdown()).await;
                 end.map_or(Closing::LoggedOut, |(_, why)| Closing::Kicked(why))
             }
             Fate::Broken(why) => {
-                self.goodbye(boundary.is_between_responses(), "The node with this account is lost").await;
-                Closing::Failed(format!("node {}: {why}", self.node))
+                self.goodbye(ways.is_between_responses(), "The node with this account is lost").await;
+                Closing::Failed(format!("node {}: {why}", self.handed.node))
             }
         }
     }
@@ -168,15 +280,8 @@ impl Session {
 pub const MOVED: &str = "Account has moved to another node";
 
 /// Moves what can be moved, both ways.
-fn pass(
-    cx: &mut Context<'_>,
-    stream: &mut Stream,
-    pipe: &mut Pipe,
-    up: &mut Way,
-    down: &mut Way,
-    boundary: &mut Boundary,
-    stalled: &mut Option<Instant>,
-) -> Poll<Ended> {
+fn pass(cx: &mut Context<'_>, stream: &mut Stream, pipe: &mut Pipe, ways: &mut Ways) -> Poll<Ended> {
+    let Ways { up, down, boundary, stalled } = ways;
     if !up.done {
         match up.poll(cx, stream, pipe, |_| {}) {
             Poll::Ready(Err(Broken::Source)) => return Poll::Ready(Ended::Client),

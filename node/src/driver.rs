@@ -15,15 +15,19 @@ use std::time::{Duration, Instant};
 
 use bytes::{Buf, Bytes};
 use futures::stream::{FuturesUnordered, StreamExt};
+use rpc::relay::{Login, Moved};
+use session::blob::Blob;
 use session::{Closing, Doing, Input, Output, Session};
 use tokio::io::{AsyncRead, AsyncWriteExt, ReadBuf};
 use tokio::sync::watch;
 use tokio_rustls::TlsAcceptor;
 
-use crate::asking::{Asking, HandedOver, Told, Working};
-use crate::carried;
+use crate::asking::{Asking, Found, HandedOver, Settled, Told, Working};
+use crate::carried::{self, Carried};
+use crate::handover::{Leaving, Outcome};
 use crate::live::{End, Place};
 use crate::metrics::{ByDirection, ByName, Metrics};
+use crate::resume::{Resumed, Resuming};
 use crate::router::Owner;
 use crate::stream::Stream;
 use crate::time;
@@ -56,6 +60,21 @@ pub struct Conversation {
     pub told: Doing,
     /// Whether the session was told that its account is elsewhere.
     pub moved: bool,
+    /// For a session whose account comes here.
+    pub resuming: Resuming,
+    /// The client is at a node that can take the session to another owner.
+    pub edge_moves: bool,
+    /// The account is about to leave: the session stops at its next command boundary.
+    pub leaving: Option<Leaving>,
+}
+
+/// How a session was left.
+enum Left {
+    Closed(Closing),
+    /// It goes on at another node, and its bytes are carried there.
+    Carried(Box<HandedOver>),
+    /// Another session took its place.
+    Replaced,
 }
 
 /// What happened first.
@@ -66,6 +85,8 @@ enum Event {
     Deadline,
     Stopping,
     End,
+    /// The client has not sent the rest of its command, and the account leaves.
+    LeftBehind,
 }
 
 /// What one round of output led to.
@@ -79,13 +100,29 @@ enum Round {
 impl Conversation {
     /// Serves until the conversation ends; says how it did.
     pub async fn run(mut self) -> Closing {
+        loop {
+            let handed = match self.talk().await {
+                Left::Closed(closing) => return closing,
+                Left::Replaced => continue,
+                Left::Carried(handed) => handed,
+            };
+            if let Some(closing) = self.carry(*handed).await {
+                return closing;
+            }
+        }
+    }
+
+    /// Serves a session here for as long as it is here.
+    async fn talk(&mut self) -> Left {
         let mut working = FuturesUnordered::<Working>::new();
         let mut changes: Option<watch::Receiver<_>> = None;
         let mut told_stopping = false;
+        let taking_part = self.asking.joined.is_some();
+        self.take_part();
         loop {
             match self.output(&mut working).await {
-                Round::Closed(closing) => return closing,
-                Round::Broken(error) => return broken(&error),
+                Round::Closed(closing) => return Left::Closed(closing),
+                Round::Broken(error) => return Left::Closed(broken(&error)),
                 Round::Drained => {
                     self.session.handle(time::now(), Input::Drained);
                     continue;
@@ -95,15 +132,20 @@ impl Conversation {
             self.report();
             if changes.is_none() {
                 changes = self.asking.joined.as_ref().map(|joined| joined.account.watch());
-                if let Some(joined) = &self.asking.joined {
-                    self.place.bind(joined.account.id, Owner::Here);
+                if changes.is_some() && !taking_part {
+                    self.take_part();
                 }
+            }
+            if working.is_empty()
+                && let Some(left) = self.leave().await
+            {
+                return left;
             }
             match self.event(&mut working, changes.as_mut(), told_stopping).await {
                 Event::Read(Ok(())) => {}
-                Event::Read(Err(error)) => return broken(&error),
+                Event::Read(Err(error)) => return Left::Closed(broken(&error)),
                 Event::Settled(ticket, settled) => match self.asking.settle(ticket, *settled) {
-                    Ok(Told::Carried(carried)) => return self.carry(*carried).await,
+                    Ok(Told::Carried(carried)) => return Left::Carried(carried),
                     Ok(Told::Answer(answer)) => {
                         self.session.handle(time::now(), Input::Answered(ticket, answer))
                     }
@@ -120,41 +162,160 @@ impl Conversation {
                     told_stopping = true;
                     self.session.handle(time::now(), Input::Stopping);
                 }
+                Event::LeftBehind => {
+                    self.leaving = None;
+                    self.say_moved();
+                }
                 Event::End => match self.place.ending() {
                     End::None => {}
                     End::Kicked(why) => self.session.handle(time::now(), Input::Kicked(why)),
-                    End::Moved => {
-                        // All that the session knew was said or held back before: what comes now is good-bye.
-                        self.moved = true;
-                        self.session.handle(time::now(), Input::Kicked(carried::MOVED));
-                    }
+                    End::Moved => self.say_moved(),
+                    End::Leaving(leaving) => self.prepare(leaving),
                 },
             }
         }
     }
 
-    /// The account is at another node: the session goes on there, and here only its bytes pass.
-    async fn carry(self, handed: HandedOver) -> Closing {
-        let HandedOver { account, user, node, pipe } = handed;
-        tracing::debug!(user, node, "session is carried to the owner of its account");
-        self.place.carried(user, node);
-        self.place.bind(account, Owner::Node(node));
+    /// The session uses an account from here on. That can be leaving already.
+    fn take_part(&mut self) {
+        let Some(account) = self.asking.joined.as_ref().map(|joined| joined.account.id) else { return };
+        self.place.bind(account, Owner::Here);
+        if let Some(leaving) = self.resuming.services.too_late(account) {
+            self.prepare(leaving);
+        }
+    }
+
+    /// The account is leaving: no command is begun.
+    fn prepare(&mut self, leaving: Leaving) {
+        self.leaving = Some(leaving);
+        self.session.handle(time::now(), Input::Leaving);
+        self.show_latest();
+    }
+
+    /// What the account looks like by now.
+    fn show_latest(&mut self) {
+        let snapshot = self.asking.joined.as_ref().and_then(|joined| joined.account.snapshot());
+        if let Some(snapshot) = snapshot {
+            self.session.handle(time::now(), Input::Changed(snapshot));
+        }
+    }
+
+    /// If the account is leaving and the session is at a command boundary: stops there until it is known how that comes
+    /// out, and goes along (L-CN3). `None`: the session goes on here.
+    async fn leave(&mut self) -> Option<Left> {
+        self.leaving.as_ref()?;
+        self.session.export(time::now())?;
+        let leaving = self.leaving.take()?;
+        if let Stream::Carried(pipe) = &self.stream
+            && self.edge_moves
+        {
+            pipe.pause();
+            // One that is gone will be noticed where it is read from.
+            pipe.paused().await;
+        }
+        let stays = leaving.arrive().await == Outcome::Stays;
+        if stays {
+            if let Stream::Carried(pipe) = &self.stream {
+                pipe.resume();
+            }
+            self.session.handle(time::now(), Input::Staying);
+            return None;
+        }
+        self.show_latest();
+        let (user, blob) = (self.session.doing().user, self.session.export(time::now()));
+        if let (Some(user), Some(blob)) = (user, blob) {
+            return self.go_along(user, blob).await;
+        }
+        self.say_moved();
+        None
+    }
+
+    /// The account has left. A client of another node is that node's to bring along, one of ours is ours.
+    async fn go_along(&mut self, user: String, blob: Blob) -> Option<Left> {
+        if let Stream::Carried(pipe) = &mut self.stream {
+            if !self.edge_moves {
+                self.say_moved();
+                return None;
+            }
+            let unread = pipe.take_unread();
+            pipe.move_on(Moved { blob: blob.bytes().clone(), unread });
+            return Some(Left::Closed(Closing::Moved));
+        }
+        let login = Login::Resumed { blob: blob.bytes().clone() };
+        let open = self.asking.open(user, login, Bytes::new());
+        match self.resuming.services.carry(open).await {
+            Settled::Carried(handed) => return Some(Left::Carried(handed)),
+            Settled::Opened(Ok(Found::Here(account, user))) => {
+                match self.resuming.go_on(account, user, &blob) {
+                    Ok(resumed) => {
+                        self.replace(resumed);
+                        return Some(Left::Replaced);
+                    }
+                    Err(why) => tracing::warn!(why, "a session cannot go on: its account went and came back"),
+                }
+            }
+            Settled::Opened(Err(failed)) => {
+                tracing::warn!(?failed, "a session cannot go on: its account has moved");
+            }
+            Settled::Opened(Ok(Found::Elsewhere(_)))
+            | Settled::Answer(_)
+            | Settled::Sasl(_)
+            | Settled::Login(_)
+            | Settled::Octets(..)
+            | Settled::Recipient(_) => {}
+        }
+        self.say_moved();
+        None
+    }
+
+    /// All that the session knew was said or held back before: what comes now is good-bye.
+    fn say_moved(&mut self) {
+        self.moved = true;
+        self.session.handle(time::now(), Input::Kicked(carried::MOVED));
+    }
+
+    /// A session that was served elsewhere is served here from now on.
+    fn replace(&mut self, resumed: Resumed) {
+        let Resumed { session, asking } = resumed;
+        (self.session, self.asking) = (session, asking);
+        self.told = Doing::default();
+        self.leaving = None;
+        self.place.served_here();
+    }
+
+    /// The account is at another node: the session goes on there, and here only its bytes pass. Says how it ended, if the
+    /// account has not come here.
+    async fn carry(&mut self, handed: HandedOver) -> Option<Closing> {
+        tracing::debug!(
+            user = handed.user,
+            node = handed.node,
+            "session is carried to the owner of its account"
+        );
+        self.place.carried(handed.user.clone(), handed.node);
+        self.place.bind(handed.account, Owner::Node(handed.node));
         let by = ByDirection { protocol: self.protocol, direction: "to" };
-        let metrics = self.metrics;
-        metrics.forwarded_sessions.get_or_create(&by).inc();
-        metrics.forwarded_sessions_total.get_or_create(&by).inc();
+        self.metrics.forwarded_sessions.get_or_create(&by).inc();
+        self.metrics.forwarded_sessions_total.get_or_create(&by).inc();
+        // What the account was here for is over: its maildrop, its place among those that are used.
+        self.asking.leave();
         let carried = carried::Session {
-            stream: self.stream,
-            pipe,
-            node,
+            stream: &mut self.stream,
+            place: &mut self.place,
+            stopping: &mut self.stopping,
+            resuming: &self.resuming,
             imap: self.protocol == "imap",
-            place: self.place,
-            stopping: self.stopping,
             output_stall: self.output_stall,
+            handed,
         };
-        let closing = carried.run().await;
-        metrics.forwarded_sessions.get_or_create(&by).dec();
-        closing
+        let carried = carried.run().await;
+        self.metrics.forwarded_sessions.get_or_create(&by).dec();
+        match carried {
+            Carried::Closed(closing) => Some(closing),
+            Carried::Here(resumed) => {
+                self.replace(*resumed);
+                None
+            }
+        }
     }
 
     /// Tells `roost who` and the metrics.
@@ -260,6 +421,7 @@ impl Conversation {
     ) -> Event {
         let deadline = self.session.deadline();
         let reads = self.session.wants_input();
+        let leaving = self.leaving.as_ref().filter(|_| working.is_empty()).map(Leaving::clients_until);
         let (session, stream) = (&mut self.session, &mut self.stream);
         tokio::select! {
             biased;
@@ -271,6 +433,7 @@ impl Conversation {
             () = sleep_until(deadline) => Event::Deadline,
             () = stopped(&mut self.stopping), if !told_stopping => Event::Stopping,
             Ok(()) = self.place.end.changed() => Event::End,
+            () = sleep_until(leaving) => Event::LeftBehind,
         }
     }
 }

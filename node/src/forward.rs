@@ -8,7 +8,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use account::door::Append;
 use account::{Refused, Request};
@@ -107,11 +107,12 @@ impl Services {
             for delivery in &nobody {
                 self.router.want(account_id(&delivery.record.user));
             }
-            let here = join_all(here.into_iter().map(|delivery| self.deliver_here(delivery)));
+            let here = join_all(here.into_iter().map(|delivery| self.deliver_here(delivery, until)));
             let there =
                 join_all(at.into_iter().map(|(node, group)| self.transfer(session, body, node, group)));
-            let (_, left) = tokio::join!(here, there);
-            pending = left.into_iter().flatten().chain(nobody).collect();
+            let (stayed, left) = tokio::join!(here, there);
+            let left = left.into_iter().flatten().chain(stayed.into_iter().flatten());
+            pending = left.chain(nobody).collect();
             if pending.is_empty() {
                 return;
             }
@@ -127,22 +128,40 @@ impl Services {
         }
     }
 
-    async fn deliver_here(&self, delivery: Delivery) {
-        let Delivery { record, append, answer, .. } = delivery;
-        // A session that is gone does not want its answer.
-        let _ = answer.send(self.append_here(&record, append).await);
-    }
-
-    /// Delivers to an account that this node owns.
-    pub async fn append_here(&self, record: &UserRecord, append: Append) -> Delivered {
-        let stored = self.store(record, append).await;
+    /// Delivers to an account that this node owns; gives the delivery back if the account has left before it was begun.
+    async fn deliver_here(&self, delivery: Delivery, until: Instant) -> Option<Delivery> {
+        let stored = match self.store(&delivery.record, delivery.append.clone()).await {
+            Err(Refused::Deposed) if time::now() < until => return Some(delivery),
+            stored => stored,
+        };
         self.count_delivery(if stored.is_ok() { "stored" } else { "refused" });
-        stored.map_err(|why| refused::lmtp(&why))
+        delivery.tell(stored.map_err(|why| refused::lmtp(&why)));
+        None
     }
 
-    /// As [`append_here`](Self::append_here), for whoever has to know why not.
+    /// Delivers one message to one recipient, wherever the account is.
+    pub async fn deliver(&self, session: &str, record: UserRecord, append: Append) -> Delivered {
+        let Some(body) = append.messages.first().map(|message| Arc::clone(&message.body)) else {
+            return Ok(());
+        };
+        let (delivery, answered) = Delivery::new(record, append);
+        self.forward(session, &body, vec![delivery]).await;
+        // It was told before that returned.
+        answered.await.unwrap_or_else(|_| Err(refused::lmtp(&Refused::Unknown)))
+    }
+
+    /// Stores in an account that this node owns. [`Refused::Deposed`]: it does not any more, and nothing was done.
     pub async fn store(&self, record: &UserRecord, append: Append) -> Result<(), Refused> {
-        let account = self.open(record).await.map_err(Refused::Unavailable)?;
+        let id = account_id(&record.user);
+        self.settled(id).await;
+        if self.router.owner(id) != Owner::Here {
+            return Err(Refused::Deposed);
+        }
+        let opened = self.open(record).await;
+        let account = opened.map_err(|why| match self.is_on_its_way(id) {
+            true => Refused::Deposed,
+            false => Refused::Unavailable(why),
+        })?;
         account.ask(Request::Append(append)).await.map(drop)
     }
 
@@ -165,7 +184,8 @@ impl Services {
             wire_size: body.wire_size,
             content: *body.content.as_bytes(),
         };
-        let envelope = Envelope { session: session.to_owned(), recipients, message };
+        let envelope =
+            Envelope { session: session.to_owned(), recipients, message, known: self.router.known() };
         let Some(channel) = self.router.channel(node) else {
             tracing::warn!(node, "a delivery waits: {}", unknown_node(node));
             return group;

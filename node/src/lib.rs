@@ -11,6 +11,7 @@ pub mod cli;
 pub mod demo;
 pub mod driver;
 pub mod forward;
+pub mod handover;
 pub mod http;
 pub mod listener;
 pub mod live;
@@ -26,6 +27,7 @@ pub mod receive;
 pub mod registry;
 pub mod relaxed;
 pub mod reload;
+pub mod resume;
 pub mod router;
 #[cfg(feature = "seeded-bugs")]
 pub mod seeded;

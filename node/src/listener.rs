@@ -18,6 +18,8 @@ use tracing::Instrument;
 use crate::asking::{Asking, Services};
 use crate::driver::Conversation;
 use crate::metrics::{ByProtocol, Metrics};
+use crate::protocols::Admit;
+use crate::resume::Resuming;
 use crate::stream::Stream;
 
 /// A TLS handshake takes no longer.
@@ -41,6 +43,7 @@ pub struct Protocol {
 /// What all listeners share.
 pub struct Front {
     pub services: Arc<Services>,
+    pub admit: Arc<Admit>,
     pub acceptor: Option<TlsAcceptor>,
     pub host: Arc<str>,
     pub connections_max: usize,
@@ -52,6 +55,14 @@ pub struct Front {
     pub metrics: Arc<Metrics>,
     /// Tells the session ids of this run from those of others.
     pub run: u32,
+}
+
+impl Front {
+    /// What it takes to go on with the session of this connection, should its account come here.
+    pub fn resuming(&self, connection: Connection, id: String) -> Resuming {
+        let (services, admit) = (Arc::clone(&self.services), Arc::clone(&self.admit));
+        Resuming { services, admit, connection, id }
+    }
 }
 
 /// A bound socket.
@@ -162,6 +173,7 @@ async fn converse(mut stream: Stream, remote: IpAddr, protocol: &Protocol, front
     let tls = stream.is_tls();
     let place = front.services.live.enter(front.run, protocol.name, remote, tls);
     let span = tracing::info_span!("session", id = place.id(), protocol = protocol.name);
+    let resuming = front.resuming(connection(front, remote, tls), place.id());
     let conversation = Conversation {
         session: (protocol.begin)(connection(front, remote, tls)),
         asking: Asking::new(Arc::clone(&front.services), protocol.name, remote, tls, place.id()),
@@ -174,6 +186,9 @@ async fn converse(mut stream: Stream, remote: IpAddr, protocol: &Protocol, front
         metrics: Arc::clone(&front.metrics),
         told: Doing::default(),
         moved: false,
+        resuming,
+        edge_moves: false,
+        leaving: None,
     };
     async {
         let closing = conversation.run().await;
@@ -200,7 +215,11 @@ fn connection(front: &Front, remote: IpAddr, tls: bool) -> Connection {
 
 pub(crate) fn log_end(closing: &Closing, remote: IpAddr) {
     match closing {
-        Closing::LoggedOut | Closing::ClientHungUp | Closing::Stopping | Closing::Kicked(_) => {
+        Closing::LoggedOut
+        | Closing::ClientHungUp
+        | Closing::Stopping
+        | Closing::Moved
+        | Closing::Kicked(_) => {
             tracing::debug!(%remote, ?closing, "session ended");
         }
         Closing::TimedOut(_) | Closing::Misbehaved(_) => tracing::info!(%remote, ?closing, "session ended"),

@@ -10,16 +10,19 @@ use serde::Serialize;
 use session::Doing;
 use tokio::sync::watch;
 
+use crate::handover::Leaving;
 use crate::router::Owner;
 
-/// How a session is told to end.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+/// How a session is told to end, or to go on elsewhere.
+#[derive(Clone, Debug, Default)]
 pub enum End {
     #[default]
     None,
     Kicked(&'static str),
     /// The account has another owner now.
     Moved,
+    /// The account is about to have another owner, where the session can go on.
+    Leaving(Leaving),
 }
 
 /// The other end of a session that is carried between two nodes. It is listed at both.
@@ -136,6 +139,20 @@ impl Live {
         count
     }
 
+    /// Tells the sessions that use accounts of this bucket here. Returns how many there were.
+    pub fn leave(&self, bucket: u16, leaving: &Leaving) -> usize {
+        let sessions = self.lock();
+        let theirs = |entry: &&Entry| {
+            entry.account.is_some_and(|(account, owner)| account.bucket() == bucket && owner == Owner::Here)
+        };
+        let mut count = 0;
+        for entry in sessions.values().filter(theirs) {
+            entry.end.send_replace(End::Leaving(leaving.clone()));
+            count += 1;
+        }
+        count
+    }
+
     /// Connections of one address that have not logged in, but for those of one protocol.
     pub fn strangers(&self, remote: IpAddr, but: &str) -> usize {
         let stranger = |who: &Who| who.user.is_none() && who.remote == remote && who.protocol != but;
@@ -165,10 +182,17 @@ impl Place {
         self.live.lock().get(&self.number).map(|entry| entry.who.session.clone()).unwrap_or_default()
     }
 
-    /// The session uses this account from here on; when it gets another owner, the session ends.
+    /// The session uses this account from here on; when it gets another owner, the session ends. What was said of an
+    /// owner before means nothing any more.
     pub fn bind(&self, account: AccountId, owner: Owner) {
         if let Some(entry) = self.live.lock().get_mut(&self.number) {
             entry.account = Some((account, owner));
+            entry.end.send_if_modified(|end| {
+                if matches!(end, End::Moved) {
+                    *end = End::None;
+                }
+                false
+            });
         }
     }
 
@@ -181,9 +205,24 @@ impl Place {
         }
     }
 
-    /// How the session is to end, now that `end` has changed.
+    /// The account has come to this node, and the session is served here.
+    pub fn served_here(&self) {
+        if let Some(entry) = self.live.lock().get_mut(&self.number) {
+            entry.who.via = None;
+        }
+    }
+
+    /// How the session is to end, now that `end` has changed. It is told once.
     pub fn ending(&mut self) -> End {
-        *self.end.borrow_and_update()
+        self.end.mark_unchanged();
+        let mut told = End::None;
+        if let Some(entry) = self.live.lock().get(&self.number) {
+            entry.end.send_if_modified(|end| {
+                told = std::mem::take(end);
+                false
+            });
+        }
+        told
     }
 
     /// Ends this session, whoever holds it.

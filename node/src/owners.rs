@@ -8,12 +8,12 @@ use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use locking::{Bucket, GrantError, Locking};
+use locking::{Bucket, GrantError, Locking, NodeId};
 use model::AccountId;
 use tokio::runtime::Handle;
 use tokio::sync::watch;
 
-use crate::router::{Owner, Owners};
+use crate::router::{Handing, Owner, Owners};
 
 /// Between two looks at our own lease: the map does not tell that it is over.
 const LEASE_LOOK: Duration = Duration::from_millis(100);
@@ -118,5 +118,39 @@ impl Owners for BucketOwners {
             // Whoever waits looks again: what is granted here counts before the map tells it.
             version.send_modify(|_| ());
         });
+    }
+
+    fn to_hand_over(&self) -> Vec<(u16, u8)> {
+        if !self.has_lease() {
+            return Vec::new();
+        }
+        self.locking.to_hand_over().into_iter().map(|(bucket, to)| (bucket, to.0)).collect()
+    }
+
+    fn hand_over(&self, bucket: u16) -> Handing {
+        let locking = self.locking.clone();
+        Box::pin(async move { locking.hand_over(bucket).await.map_err(|error| error.to_string()) })
+    }
+
+    fn keep(&self, bucket: u16) -> Handing {
+        let locking = self.locking.clone();
+        Box::pin(async move { locking.drain(bucket, None).await.map_err(|error| error.to_string()) })
+    }
+
+    fn send_away(&self, bucket: u16, to: u8) -> Handing {
+        let locking = self.locking.clone();
+        Box::pin(
+            async move { locking.drain(bucket, Some(NodeId(to))).await.map_err(|error| error.to_string()) },
+        )
+    }
+
+    fn others(&self) -> Vec<u8> {
+        if !self.has_lease() {
+            return Vec::new();
+        }
+        let own = NodeId(self.locking.status().node_id);
+        let nodes = self.locking.nodes().into_iter();
+        let others = nodes.filter(|node| node.id != own && node.session.is_some() && !node.draining);
+        others.map(|node| node.id.0).collect()
     }
 }

@@ -3,38 +3,76 @@
 use std::sync::Arc;
 
 use config::Config;
+use session::blob::{Blob, BlobRefused, Protocol};
 use session::imap::{self, Imap};
 use session::lmtp::{self, Lmtp};
 use session::pop3::{self, Pop3};
 use session::{Connection, LoggedIn, PendingLogin, Session, Timeouts};
 
-use crate::listener::{Begin, Protocol};
+use crate::listener::{Begin, Protocol as Served};
 use crate::time;
 
 /// The protocol of a `[listen]` key.
-pub fn protocol(key: &'static str, config: &Config) -> Protocol {
+pub fn protocol(key: &'static str, config: &Config) -> Served {
     match key {
-        "imap" | "imaps" => Protocol { name: "imap", implicit_tls: key == "imaps", begin: imap(config) },
-        "pop3" | "pop3s" => Protocol { name: "pop3", implicit_tls: key == "pop3s", begin: pop3(config) },
-        _ => Protocol { name: "lmtp", implicit_tls: false, begin: lmtp(config) },
+        "imap" | "imaps" => Served { name: "imap", implicit_tls: key == "imaps", begin: imap(config) },
+        "pop3" | "pop3s" => Served { name: "pop3", implicit_tls: key == "pop3s", begin: pop3(config) },
+        _ => Served { name: "lmtp", implicit_tls: false, begin: lmtp(config) },
     }
 }
 
-/// Makes the session of a client that has logged in at another node.
-pub type Admit = Arc<dyn Fn(Connection, LoggedIn, &PendingLogin) -> Box<dyn Session> + Send + Sync>;
+/// Makes the sessions of clients that are not new: they have logged in at another node, or were served there.
+pub struct Admit {
+    imap: imap::Options,
+    pop3: pop3::Options,
+}
 
 /// The protocols whose sessions other nodes carry here.
 pub fn admit(config: &Config) -> Admit {
-    let (imap, pop3) = (imap_options(config), pop3_options(config));
-    Arc::new(move |connection: Connection, logged_in: LoggedIn, login: &PendingLogin| -> Box<dyn Session> {
+    Admit { imap: imap_options(config), pop3: pop3_options(config) }
+}
+
+impl Admit {
+    /// A client whose login is to be answered.
+    pub fn begin(
+        &self,
+        connection: Connection,
+        logged_in: LoggedIn,
+        login: &PendingLogin,
+    ) -> Box<dyn Session> {
         match login {
             PendingLogin::Imap { tag } => {
                 let (now, unix_s) = (time::now(), time::unix_s());
-                Box::new(Imap::admitted(connection, imap, now, unix_s, logged_in, tag))
+                Box::new(Imap::admitted(connection, self.imap, now, unix_s, logged_in, tag))
             }
-            PendingLogin::Pop3 => Box::new(Pop3::admitted(time::now(), connection, pop3.clone(), logged_in)),
+            PendingLogin::Pop3 => {
+                Box::new(Pop3::admitted(time::now(), connection, self.pop3.clone(), logged_in))
+            }
         }
-    })
+    }
+
+    /// A client that is to notice nothing.
+    pub fn resume(
+        &self,
+        connection: Connection,
+        logged_in: LoggedIn,
+        blob: &Blob,
+    ) -> Result<Box<dyn Session>, BlobRefused> {
+        Ok(match blob.protocol()? {
+            Protocol::Imap => {
+                let (now, unix_s) = (time::now(), time::unix_s());
+                Box::new(Imap::resumed(connection, self.imap, now, unix_s, logged_in, blob)?)
+            }
+            Protocol::Pop3 => {
+                Box::new(Pop3::resumed(time::now(), connection, self.pop3.clone(), logged_in, blob)?)
+            }
+        })
+    }
+
+    /// Whether a POP3 session has its maildrop to itself.
+    pub fn locks_maildrop(&self) -> bool {
+        self.pop3.lock
+    }
 }
 
 fn imap_options(config: &Config) -> imap::Options {

@@ -18,6 +18,7 @@ use rpc::PeerIdentity;
 use rpc::relay::{
     Declined, EndWish, Envelope, Handler, Login, Message, Open, Outcome, Pipe, Recipient, Reply, Serve,
 };
+use session::blob::Blob;
 use session::{Connection, Doing, LoggedIn, LoginFailed, PendingLogin, refused};
 use store::spool::Spooled;
 use tokio::sync::watch;
@@ -28,8 +29,8 @@ use crate::driver::Conversation;
 use crate::listener::{Front, log_end};
 use crate::live::{End, Via};
 use crate::metrics::ByDirection;
-use crate::protocols::Admit;
 use crate::registry::Account;
+use crate::resume::{Resumed, Resuming, protocol_name};
 use crate::router::Owner;
 use crate::stream::Stream;
 use crate::users::account_id;
@@ -44,7 +45,8 @@ pub struct Door(OnceLock<Arc<Receiving>>);
 /// A node that serves accounts.
 pub struct Receiving {
     pub front: Arc<Front>,
-    pub admit: Admit,
+    /// True once sessions that other nodes carry here are to end.
+    pub closing: watch::Receiver<bool>,
     pub message_bytes_max: u64,
     /// Whose nodes are believed.
     pub site: String,
@@ -55,9 +57,13 @@ struct Admitted {
     edge: PeerIdentity,
     open: Open,
     protocol: &'static str,
-    login: PendingLogin,
-    account: Arc<Account>,
-    logged_in: LoggedIn,
+    admitted: Resumed,
+}
+
+/// How a session begins here.
+enum Beginning {
+    Login(PendingLogin),
+    Resumed(Blob),
 }
 
 impl Door {
@@ -85,32 +91,28 @@ impl Handler for Door {
 impl Receiving {
     async fn admit(self: Arc<Self>, edge: PeerIdentity, open: Open) -> Result<Serve, Declined> {
         let services = &self.front.services;
-        let (protocol, login) = match &open.login {
-            Login::Imap { tag } => {
-                let tag = Tag::new(tag.as_bytes());
-                let tag = tag.ok_or_else(|| Declined::Unavailable("the edge sent no tag".into()))?;
-                ("imap", PendingLogin::Imap { tag })
-            }
-            Login::Pop3 => ("pop3", PendingLogin::Pop3),
-        };
-        if *self.front.stopping.borrow() {
+        let (protocol, beginning) = beginning(&open.login)?;
+        if *self.closing.borrow() {
             return Err(Declined::Unavailable("this node is stopping".into()));
         }
         let record = self.record(&open.user).await.map_err(Declined::Unavailable)?;
-        if let Some(version) = self.not_owner(&record) {
+        if let Some(version) = self.not_owner(&record, open.known).await {
             return Err(Declined::NotOwner(version));
         }
+        let id = account_id(&record.user);
         let (account, user) = services.open_here(&record).await.map_err(|failed| match failed {
             LoginFailed::TooManySessions => Declined::TooManySessions,
+            // It began to leave at that moment.
+            LoginFailed::Unavailable(_) if services.is_on_its_way(id) => {
+                Declined::NotOwner(services.router.known())
+            }
             LoginFailed::Unavailable(why) => Declined::Unavailable(why),
             other @ (LoginFailed::Credentials
             | LoginFailed::MechanismUnavailable
             | LoginFailed::PlaintextForbidden) => Declined::Unavailable(format!("{other:?}")),
         })?;
-        let snapshot = account.snapshot();
-        let snapshot = snapshot.ok_or_else(|| Declined::Unavailable("the account was closed".into()))?;
-        let logged_in = LoggedIn { user, snapshot, final_data: None };
-        let admitted = Admitted { edge, open, protocol, login, account, logged_in };
+        let admitted = self.admitted(&open, account, user, beginning)?;
+        let admitted = Admitted { edge, open, protocol, admitted };
         Ok(Box::new(move |pipe| Box::pin(async move { self.serve(admitted, pipe).await })))
     }
 
@@ -120,15 +122,50 @@ impl Receiving {
         found.ok_or_else(|| format!("there is no user {user} here: the user databases of the nodes differ"))
     }
 
-    /// The version of our knowledge, if by it the account is not ours.
-    fn not_owner(&self, record: &UserRecord) -> Option<u64> {
-        let router = &self.front.services.router;
-        let version = *router.version().borrow();
-        (router.owner(account_id(&record.user)) != Owner::Here).then_some(version)
+    /// Makes the session that is to be served.
+    fn admitted(
+        &self,
+        open: &Open,
+        account: Arc<Account>,
+        user: String,
+        beginning: Beginning,
+    ) -> Result<Resumed, Declined> {
+        let front = &self.front;
+        let connection = connection(front, open.remote, open.tls);
+        let services = Arc::clone(&front.services);
+        let login = match beginning {
+            Beginning::Login(login) => login,
+            Beginning::Resumed(blob) => {
+                let resuming =
+                    Resuming { services, admit: Arc::clone(&front.admit), connection, id: String::new() };
+                let resumed = resuming.go_on(account, user, &blob);
+                return resumed
+                    .inspect_err(|why| tracing::warn!(why, "a session cannot go on here"))
+                    .map_err(Declined::Unavailable);
+            }
+        };
+        let snapshot = account.snapshot();
+        let snapshot = snapshot.ok_or_else(|| Declined::Unavailable("the account was closed".into()))?;
+        let logged_in = LoggedIn { user: user.clone(), snapshot, final_data: None };
+        let protocol = login_protocol(&login);
+        let asking =
+            Asking::admitted(services, protocol, open.remote, open.tls, account, user, String::new());
+        Ok(Resumed { session: front.admit.begin(connection, logged_in, &login), asking })
+    }
+
+    /// The version of our knowledge, if the account is not ours, says that and all that the edge knows.
+    async fn not_owner(&self, record: &UserRecord, known: u64) -> Option<u64> {
+        let (services, id) = (&self.front.services, account_id(&record.user));
+        services.settled(id).await;
+        if services.router.owner(id) != Owner::Here {
+            services.router.learn(known).await;
+        }
+        let version = services.router.known();
+        (services.router.owner(id) != Owner::Here).then_some(version)
     }
 
     async fn serve(&self, admitted: Admitted, pipe: Pipe) {
-        let Admitted { edge, open, protocol, login, account, logged_in } = admitted;
+        let Admitted { edge, open, protocol, admitted: Resumed { session, asking } } = admitted;
         let front = &self.front;
         let (remote, tls) = (open.remote, open.tls);
         let via = Via::From { node: edge.node, session: open.session.clone() };
@@ -143,9 +180,6 @@ impl Receiving {
         let (stop, stopping) = watch::channel(false);
         let wishes = pipe.wishes();
         let ender = place.ender();
-        let user = logged_in.user.clone();
-        let session = (self.admit)(connection(front, remote, tls), logged_in, &login);
-        let asking = Asking::admitted(Arc::clone(&front.services), protocol, remote, tls, account, user);
         let conversation = Conversation {
             session,
             asking,
@@ -158,6 +192,9 @@ impl Receiving {
             metrics: Arc::clone(&front.metrics),
             told: Doing::default(),
             moved: false,
+            resuming: front.resuming(connection(front, remote, tls), String::new()),
+            edge_moves: open.moves,
+            leaving: None,
         };
         let by = ByDirection { protocol, direction: "from" };
         front.metrics.forwarded_sessions.get_or_create(&by).inc();
@@ -165,7 +202,7 @@ impl Receiving {
         async {
             tokio::select! {
                 closing = conversation.run() => log_end(&closing, remote),
-                () = follow(wishes, front.stopping.clone(), stop, ender) => {}
+                () = follow(wishes, self.closing.clone(), stop, ender) => {}
             }
         }
         .instrument(span)
@@ -176,7 +213,7 @@ impl Receiving {
     async fn deliver(&self, edge: &PeerIdentity, envelope: Envelope) -> Result<Vec<Outcome>, String> {
         let mut recipients = Vec::new();
         for recipient in envelope.recipients {
-            let found = self.find(&recipient).await;
+            let found = self.find(&recipient, envelope.known).await;
             recipients.push((recipient, found));
         }
         // Who is not here needs no message.
@@ -197,10 +234,10 @@ impl Receiving {
         Ok(stored.buffered(DELIVERIES_AT_ONCE).collect().await)
     }
 
-    async fn find(&self, recipient: &Recipient) -> Result<UserRecord, Outcome> {
+    async fn find(&self, recipient: &Recipient, known: u64) -> Result<UserRecord, Outcome> {
         let unavailable = |why| told(&refused::lmtp(&Refused::Unavailable(why)));
         let record = self.record(&recipient.user).await.map_err(unavailable)?;
-        match self.not_owner(&record) {
+        match self.not_owner(&record, known).await {
             None => Ok(record),
             Some(version) => Err(Outcome::NotOwner(version)),
         }
@@ -242,6 +279,30 @@ impl Receiving {
             }
             Err(why) => told(&refused::lmtp(&why)),
         }
+    }
+}
+
+fn beginning(login: &Login) -> Result<(&'static str, Beginning), Declined> {
+    let refused = |why: String| Declined::Unavailable(why);
+    let login = match login {
+        Login::Imap { tag } => {
+            let tag = Tag::new(tag.as_bytes()).ok_or_else(|| refused("the edge sent no tag".into()))?;
+            PendingLogin::Imap { tag }
+        }
+        Login::Pop3 => PendingLogin::Pop3,
+        Login::Resumed { blob } => {
+            let read = Blob::read(blob.clone()).and_then(|blob| Ok((protocol_name(blob.protocol()?), blob)));
+            let (protocol, blob) = read.map_err(|error| refused(error.to_string()))?;
+            return Ok((protocol, Beginning::Resumed(blob)));
+        }
+    };
+    Ok((login_protocol(&login), Beginning::Login(login)))
+}
+
+fn login_protocol(login: &PendingLogin) -> &'static str {
+    match login {
+        PendingLogin::Imap { .. } => "imap",
+        PendingLogin::Pop3 => "pop3",
     }
 }
 

@@ -5,8 +5,9 @@
 //! - An owner that can no longer tell what counts is dropped whole and opened again from disk; nothing that it had not
 //!   published was ever seen.
 //! - Requests are answered exactly once, in the order in which they were queued.
+//! - An account that is held begins nothing. It goes on, or it leaves: then what waited hears that it is another node's.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
@@ -71,8 +72,15 @@ pub trait Tenures: Send + Sync {
 pub struct Registry {
     shared: Arc<Shared>,
     pool: Arc<Pool>,
-    open: Mutex<HashMap<AccountId, Arc<Account>>>,
+    open: Mutex<Accounts>,
     stopping: AtomicBool,
+}
+
+#[derive(Default)]
+struct Accounts {
+    open: HashMap<AccountId, Arc<Account>>,
+    /// Buckets that are about to be another node's: nothing is opened in them.
+    leaving: BTreeSet<u16>,
 }
 
 /// One account, open or about to be.
@@ -113,9 +121,15 @@ struct Queue {
     verifying: Vec<oneshot::Sender<Verified>>,
     tick: bool,
     close: Option<oneshot::Sender<()>>,
+    /// Wants to know when nothing is under way any more, and that nothing be begun then.
+    hold: Option<oneshot::Sender<()>>,
+    /// Nothing is begun.
+    held: bool,
     /// In the pool's queue, or running.
     scheduled: bool,
     closed: bool,
+    /// Closed because it is another node's.
+    left: bool,
 }
 
 impl Registry {
@@ -129,24 +143,14 @@ impl Registry {
         if self.stopping.load(Ordering::Acquire) {
             return Err("this node is stopping".into());
         }
-        let account = Arc::clone(lock(&self.open).entry(id).or_insert_with(|| {
-            Arc::new_cyclic(|this| Account {
-                id,
-                user: user.to_owned(),
-                home,
-                shared: Arc::clone(&self.shared),
-                pool: Arc::downgrade(&self.pool),
-                this: this.clone(),
-                queue: Mutex::default(),
-                owner: Mutex::default(),
-                epoch: AtomicU64::new(0),
-                snapshot: watch::Sender::new(None),
-                reader: Mutex::default(),
-                maildrop: AtomicBool::new(false),
-                sessions: AtomicUsize::new(0),
-                times: Times::default(),
-            })
-        }));
+        let account = {
+            let mut accounts = lock(&self.open);
+            if accounts.leaving.contains(&id.bucket()) {
+                return Err("the account is about to move to another node".into());
+            }
+            let entry = accounts.open.entry(id);
+            Arc::clone(entry.or_insert_with(|| Account::closed(self, id, user, home)))
+        };
         account.opened().await?;
         Ok(account)
     }
@@ -156,14 +160,63 @@ impl Registry {
         self.shared.takeovers.of(account)
     }
 
+    /// Buckets with an account that is open.
+    pub fn buckets(&self) -> BTreeSet<u16> {
+        let accounts = lock(&self.open);
+        let open = accounts.open.values().filter(|account| account.snapshot.borrow().is_some());
+        open.map(|account| account.id.bucket()).collect()
+    }
+
+    /// Lets the accounts of a bucket end what they have begun, and begin nothing more: returns when it is so, and how many
+    /// are open.
+    pub async fn hold(&self, bucket: u16) -> usize {
+        let accounts = {
+            let mut accounts = lock(&self.open);
+            accounts.leaving.insert(bucket);
+            accounts.of(bucket)
+        };
+        let holding = accounts.iter().map(|account| {
+            let (sender, held) = oneshot::channel();
+            account.schedule(|queue| queue.hold = Some(sender));
+            held
+        });
+        // One that died holds nothing.
+        let _ = futures::future::join_all(holding).await;
+        accounts.iter().filter(|account| account.snapshot.borrow().is_some()).count()
+    }
+
+    /// The bucket is another node's: its accounts are no longer here.
+    pub fn let_go(&self, bucket: u16) {
+        let gone = {
+            let mut accounts = lock(&self.open);
+            accounts.leaving.remove(&bucket);
+            let gone = accounts.of(bucket);
+            accounts.open.retain(|id, _| id.bucket() != bucket);
+            gone
+        };
+        gone.iter().for_each(|account| account.leave());
+    }
+
+    /// The bucket stays: its accounts go on.
+    pub fn go_on(&self, bucket: u16) {
+        let accounts = {
+            let mut accounts = lock(&self.open);
+            accounts.leaving.remove(&bucket);
+            accounts.of(bucket)
+        };
+        for account in accounts {
+            account.schedule(|queue| (queue.hold, queue.held) = (None, false));
+        }
+    }
+
     /// Accounts that are open now.
     pub fn accounts(&self) -> Vec<Arc<Account>> {
-        lock(&self.open).values().cloned().collect()
+        lock(&self.open).open.values().cloned().collect()
     }
 
     /// How many have an owner.
     pub fn open_count(&self) -> usize {
-        lock(&self.open).values().filter(|account| account.snapshot.borrow().is_some()).count()
+        lock(&self.open).open.values().filter(|account| account.snapshot.borrow().is_some()).count()
     }
 
     /// Gives every open account its share of lazy work, and lets go of those that nobody uses.
@@ -181,7 +234,7 @@ impl Registry {
         self.stopping.store(true, Ordering::Release);
         for account in self.accounts() {
             let (sender, closed) = oneshot::channel();
-            account.schedule(|queue| queue.close = Some(sender));
+            account.schedule(|queue| (queue.close, queue.held) = (Some(sender), false));
             if closed.await.is_err() {
                 tracing::warn!(user = %account.user, "account was not closed cleanly; its journal is complete");
             }
@@ -189,7 +242,52 @@ impl Registry {
     }
 }
 
+impl Accounts {
+    fn of(&self, bucket: u16) -> Vec<Arc<Account>> {
+        self.open.values().filter(|account| account.id.bucket() == bucket).cloned().collect()
+    }
+}
+
 impl Account {
+    /// One that is not open yet.
+    fn closed(registry: &Registry, id: AccountId, user: &str, home: PathBuf) -> Arc<Self> {
+        Arc::new_cyclic(|this| Self {
+            id,
+            user: user.to_owned(),
+            home,
+            shared: Arc::clone(&registry.shared),
+            pool: Arc::downgrade(&registry.pool),
+            this: this.clone(),
+            queue: Mutex::default(),
+            owner: Mutex::default(),
+            epoch: AtomicU64::new(0),
+            snapshot: watch::Sender::new(None),
+            reader: Mutex::default(),
+            maildrop: AtomicBool::new(false),
+            sessions: AtomicUsize::new(0),
+            times: Times::default(),
+        })
+    }
+
+    /// It is another node's. Its last snapshot stays for the sessions that go there, too.
+    fn leave(&self) {
+        let (waiting, opening) = {
+            let mut queue = lock(&self.queue);
+            (queue.closed, queue.left, queue.held) = (true, true, true);
+            (std::mem::take(&mut queue.waiting), std::mem::take(&mut queue.opening))
+        };
+        for (_, sender) in waiting {
+            // Whoever asked may be gone.
+            let _ = sender.send(Err(Refused::Deposed));
+        }
+        for sender in opening {
+            let _ = sender.send(Err("the account has moved to another node".into()));
+        }
+        // What is left to be written back is the next owner's to write.
+        *lock(&self.owner) = None;
+        *lock(&self.reader) = None;
+    }
+
     /// The newest snapshot, if it is open.
     pub fn snapshot(&self) -> Option<Arc<Snapshot>> {
         self.snapshot.borrow().clone()
@@ -208,7 +306,12 @@ impl Account {
     pub async fn ask(&self, request: Request) -> Result<Done, Refused> {
         let (sender, answer) = oneshot::channel();
         if !self.schedule(|queue| queue.waiting.push((request, sender))) {
-            return Err(Refused::Unavailable("this node is stopping".into()));
+            let left = lock(&self.queue).left;
+            return Err(if left {
+                Refused::Deposed
+            } else {
+                Refused::Unavailable("this node is stopping".into())
+            });
         }
         // The answer is lost only if the owner died with the question: what it did is not known.
         answer.await.unwrap_or(Err(Refused::Unknown))
@@ -256,6 +359,7 @@ impl Account {
         }
         change(&mut queue);
         if !queue.scheduled
+            && !queue.held
             && let (Some(pool), Some(this)) = (self.pool.upgrade(), self.this.upgrade())
         {
             queue.scheduled = true;
@@ -345,6 +449,7 @@ struct Turn {
     verifying: Vec<oneshot::Sender<Verified>>,
     tick: bool,
     close: Option<oneshot::Sender<()>>,
+    hold: Option<oneshot::Sender<()>>,
 }
 
 impl Job for Account {
@@ -374,6 +479,7 @@ impl Account {
             verifying: std::mem::take(&mut queue.verifying),
             tick: std::mem::take(&mut queue.tick),
             close: queue.close.take(),
+            hold: queue.hold.take(),
         }
     }
 
@@ -424,6 +530,17 @@ impl Account {
             self.forget();
         } else if idle || turn.close.is_some() {
             self.let_go(owner.take());
+        }
+        if let Some(sender) = turn.hold {
+            if let Some(open) = &mut owner {
+                open.hand_over(now());
+                self.after(open);
+            }
+            lock(&self.queue).held = true;
+            // Nobody waits for it any more: the bucket stays, and the account goes on.
+            if sender.send(()).is_err() {
+                lock(&self.queue).held = false;
+            }
         }
         if let Some(sender) = turn.close {
             lock(&self.queue).closed = true;
@@ -508,7 +625,7 @@ impl Account {
     fn reschedule(&self) {
         let mut queue = lock(&self.queue);
         let asked = !queue.waiting.is_empty() || !queue.opening.is_empty() || !queue.verifying.is_empty();
-        let more = asked || queue.tick || queue.close.is_some();
+        let more = !queue.held && (asked || queue.tick || queue.close.is_some() || queue.hold.is_some());
         queue.scheduled = more;
         if more && let (Some(pool), Some(this)) = (self.pool.upgrade(), self.this.upgrade()) {
             pool.queue(this);

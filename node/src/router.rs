@@ -11,11 +11,13 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use futures::future::BoxFuture;
 use model::AccountId;
 use rpc::peer::{Channel, Channels};
 use rpc::relay::{self, CarryError, Declined, Open, Pipe};
 use tokio::sync::watch;
 
+use crate::handover::any_account;
 use crate::live::Live;
 use crate::metrics::{ByKind, Metrics};
 use crate::time;
@@ -54,7 +56,37 @@ pub trait Owners: Send + Sync + 'static {
 
     /// An account that nobody owns is wanted here. Who is to own it may depend on that; nothing need come of it.
     fn wanted(&self, account: AccountId);
+
+    /// Buckets of this node that another node is to own, and which.
+    fn to_hand_over(&self) -> Vec<(u16, u8)> {
+        Vec::new()
+    }
+
+    /// Makes the other node the owner of such a bucket. Nothing is under way for its accounts, and nothing is begun.
+    fn hand_over(&self, _bucket: u16) -> Handing {
+        Box::pin(std::future::ready(Err(NOTHING_TO_GIVE.to_owned())))
+    }
+
+    /// Such a bucket stays here after all.
+    fn keep(&self, _bucket: u16) -> Handing {
+        Box::pin(std::future::ready(Err(NOTHING_TO_GIVE.to_owned())))
+    }
+
+    /// Wants another node to own a bucket of this one.
+    fn send_away(&self, _bucket: u16, _to: u8) -> Handing {
+        Box::pin(std::future::ready(Err(NOTHING_TO_GIVE.to_owned())))
+    }
+
+    /// Nodes that could own what is this node's.
+    fn others(&self) -> Vec<u8> {
+        Vec::new()
+    }
 }
+
+/// What comes of giving a bucket away. The error is for the log.
+pub type Handing = BoxFuture<'static, Result<(), String>>;
+
+const NOTHING_TO_GIVE: &str = "this node gives nothing away";
 
 /// A site of one node.
 pub struct AllHere {
@@ -136,6 +168,45 @@ impl Router {
         }
     }
 
+    /// How far the knowledge of this node goes.
+    pub fn known(&self) -> u64 {
+        *self.owners.version().borrow()
+    }
+
+    pub fn to_hand_over(&self) -> Vec<(u16, u8)> {
+        self.owners.to_hand_over()
+    }
+
+    pub async fn hand_over(&self, bucket: u16) -> Result<(), String> {
+        self.owners.hand_over(bucket).await
+    }
+
+    pub async fn keep(&self, bucket: u16) {
+        if let Err(why) = self.owners.keep(bucket).await {
+            tracing::debug!(bucket, %why, "a bucket was not kept");
+        }
+    }
+
+    pub async fn send_away(&self, bucket: u16, to: u8) -> Result<(), String> {
+        self.owners.send_away(bucket, to).await
+    }
+
+    pub fn others(&self) -> Vec<u8> {
+        self.owners.others()
+    }
+
+    /// Waits until this node, too, sees that the bucket has another owner.
+    pub async fn left(&self, bucket: u16, until: Instant) {
+        let account = any_account(bucket);
+        let mut version = self.owners.version();
+        while !matches!(self.owners.owner(account), Owner::Node(_)) {
+            version.borrow_and_update();
+            if matches!(self.owners.owner(account), Owner::Node(_)) || !wait(&mut version, until).await {
+                return;
+            }
+        }
+    }
+
     pub fn channel(&self, node: u8) -> Option<Channel> {
         self.channels.as_ref()?.to(node)
     }
@@ -159,24 +230,32 @@ impl Router {
     /// Opens a session at the owner of the account, wherever that is by then.
     pub async fn carry(&self, account: AccountId, open: &Open) -> Result<Carried, NotCarried> {
         let until = time::now() + OWNER_WAIT;
-        let mut not_owners = 0;
+        let (mut not_owners, mut last) = (0, None);
         loop {
             let Place::Node(node) = self.place(account, until).await? else { return Ok(Carried::Here) };
             let tried = match self.channel(node) {
-                Some(channel) => relay::carry(channel, open, ADMIT_WAIT).await,
+                Some(channel) => {
+                    let open = Open { known: self.known(), ..open.clone() };
+                    relay::carry(channel, &open, ADMIT_WAIT).await
+                }
                 None => Err(CarryError::Unreachable(unknown_node(node))),
             };
             match tried {
                 Ok(pipe) => return Ok(Carried::To(node, pipe)),
                 Err(CarryError::Declined(Declined::NotOwner(version))) => {
-                    not_owners += 1;
+                    // Another node says it of another moment.
+                    not_owners = if last.replace(node) == Some(node) { not_owners + 1 } else { 1 };
                     self.count_retry("not_owner");
-                    if not_owners > NOT_OWNER_MAX {
+                    if not_owners > NOT_OWNER_MAX || time::now() >= until {
                         let why =
                             format!("node {node} does not own the account, though it seems so from here");
                         return Err(NotCarried::Unavailable(why));
                     }
                     self.learn(version).await;
+                    // As much is known there, too; that we ask the same node again would be in vain.
+                    if self.owners.owner(account) == Owner::Node(node) {
+                        self.look_again(until).await;
+                    }
                 }
                 Err(CarryError::Declined(Declined::TooManySessions)) => {
                     return Err(NotCarried::TooManySessions);

@@ -3,7 +3,8 @@
 //! Invariants
 //! - Sockets are bound and root is given up before a byte from the network is read.
 //! - "ready" is logged, and systemd told, when every listener accepts and a change can be acknowledged.
-//! - SIGTERM: no new sessions, running commands end, everything is durable and written back, exit 0.
+//! - SIGTERM: no new sessions, open accounts go to other nodes, running commands end, everything is durable and written
+//!   back, exit 0.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -25,6 +26,7 @@ use tokio::sync::watch;
 
 use crate::asking::Services;
 use crate::bind::{self, Sockets};
+use crate::handover::Departures;
 use crate::listener::{self, Front};
 use crate::live::Live;
 use crate::measured::Measured;
@@ -39,12 +41,15 @@ use crate::router::{AllHere, Owners, Router};
 use crate::takeovers::TakeOvers;
 use crate::tenure::Keeper;
 use crate::users::Homes;
-use crate::{admin, http, options, peer, privileges, protocols, router, time, tls, volume};
+use crate::{admin, handover, http, options, peer, privileges, protocols, router, time, tls, volume};
 
 /// How often accounts are asked whether they have something lazy to do.
 const TICK: Duration = Duration::from_secs(1);
 /// Between looks at whether all sessions have ended, while draining.
 const DRAIN_LOOK: Duration = Duration::from_millis(20);
+
+/// A majority that is there answers within, also when it has to elect a leader first.
+const MAJORITY_WAIT: Duration = Duration::from_secs(3);
 
 /// A node that serves.
 pub struct Running {
@@ -115,12 +120,21 @@ impl Ownership {
     }
 }
 
+/// How far a node has come with stopping.
+struct Phases {
+    stopping: watch::Receiver<bool>,
+    closing: watch::Receiver<bool>,
+    ended: watch::Receiver<bool>,
+}
+
 /// A node that serves, and what stops it.
 pub struct Node {
     pub running: Arc<Running>,
     /// Where each protocol can be reached.
     pub addresses: Vec<(String, SocketAddr)>,
     stop: watch::Sender<bool>,
+    /// Sessions that other nodes carry here are to end, too.
+    close: watch::Sender<bool>,
     end: watch::Sender<bool>,
     pool: Arc<Pool>,
 }
@@ -141,6 +155,7 @@ impl Node {
             config::Durability::Relaxed => Arc::new(Relaxed::new(measured)),
         };
         let (stop, stopping) = watch::channel(false);
+        let (close, closing) = watch::channel(false);
         let (end, ended) = watch::channel(false);
         let node_tls = peer::tls(&config, &*disk)?;
         // Peers must reach the voter of this node before it can start: they elect it, or it them.
@@ -155,20 +170,40 @@ impl Node {
         let pool = Arc::new(Pool::start(workers())?);
         let running =
             Arc::new(assemble(config, config_file, metrics, fs, (locking, node_tls), router, &pool)?);
-        let mut addresses = listen(&running, sockets, &doors, &stopping, &ended).await?;
+        let phases = Phases { stopping, closing, ended };
+        let mut addresses = listen(&running, sockets, &doors, &phases).await?;
         addresses.extend(peer_address.map(|address| ("peer".to_owned(), address)));
-        Ok(Self { running, addresses, stop, end, pool })
+        Ok(Self { running, addresses, stop, close, end, pool })
     }
 
     /// Stops: running commands end, everything is durable and written back.
     pub async fn stop(self) -> Result<()> {
         self.stop.send_replace(true);
+        self.give_away().await;
+        self.close.send_replace(true);
         drain(&self.running).await;
         self.running.services.registry.stop().await;
         self.end.send_replace(true);
         self.running.locking.shutdown().await;
         tokio::task::spawn_blocking(move || self.pool.stop()).await?;
         Ok(())
+    }
+}
+
+impl Node {
+    /// Gives open accounts to other nodes, if there is a majority that can take note of it. Without one nothing can be
+    /// acknowledged any more either, so nothing is waited for.
+    async fn give_away(&self) {
+        let voter = self.running.locking.voter();
+        let confirmed = tokio::time::timeout(MAJORITY_WAIT, voter.confirm()).await;
+        if !matches!(confirmed, Ok(Ok(()))) {
+            tracing::warn!("no majority of the site answers: this node stops without handing anything over");
+            return voter.shutdown().await;
+        }
+        let left = self.running.services.give_away().await;
+        if left > 0 {
+            tracing::info!(left, "buckets are free for other nodes once this one has stopped");
+        }
     }
 }
 
@@ -242,6 +277,7 @@ fn assemble(
         recipient_delimiter: config.mail.recipient_delimiter.clone(),
         metrics: Arc::clone(&metrics),
         router,
+        departures: Departures::default(),
     };
     Ok(Running {
         name: options::node_name(&config),
@@ -261,13 +297,14 @@ async fn listen(
     running: &Arc<Running>,
     sockets: Sockets,
     doors: &Doors,
-    stopping: &watch::Receiver<bool>,
-    ended: &watch::Receiver<bool>,
+    phases: &Phases,
 ) -> Result<Vec<(String, SocketAddr)>> {
     let config = &running.config;
+    let Phases { stopping, closing, ended } = phases;
     let acceptor = tls::acceptor(&options::tls(config, &running.name), Arc::clone(&running.fs))?;
     let front = Arc::new(Front {
         services: Arc::clone(&running.services),
+        admit: Arc::new(protocols::admit(config)),
         acceptor: Some(acceptor),
         host: running.name.as_str().into(),
         connections_max: config.limits.connections as usize,
@@ -284,8 +321,9 @@ async fn listen(
         addresses.extend(bound.address().map(|address| (name.to_owned(), address)));
         tokio::spawn(listener::serve(bound, protocols::protocol(name, config), Arc::clone(&front)));
     }
-    doors.relay.open(receiving(config, &front));
+    doors.relay.open(receiving(config, &front, closing));
     doors.admin.open(Arc::clone(running));
+    tokio::spawn(handover::follow(Arc::clone(&running.services), ended.clone()));
     tokio::spawn(router::end_moved(running.services.router.clone(), Arc::clone(&running.services.live)));
     for http in sockets.http {
         let listener = tokio::net::TcpListener::from_std(http)?;
@@ -300,10 +338,10 @@ async fn listen(
 }
 
 /// What this node does for its peers.
-fn receiving(config: &Config, front: &Arc<Front>) -> Receiving {
+fn receiving(config: &Config, front: &Arc<Front>, closing: &watch::Receiver<bool>) -> Receiving {
     Receiving {
         front: Arc::clone(front),
-        admit: protocols::admit(config),
+        closing: closing.clone(),
         message_bytes_max: config.limits.message_size.0,
         site: config.cluster.site.clone(),
     }

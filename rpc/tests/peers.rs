@@ -160,6 +160,7 @@ fn open(user: &str) -> Open {
         login: Login::Imap { tag: "a".into() },
         unread: Bytes::new(),
         moves: true,
+        known: 0,
     }
 }
 
@@ -317,7 +318,7 @@ fn envelope(users: &[&str]) -> Envelope {
         delivery: Some(9),
     };
     let message = Message { name: "5f-1".into(), size: 16, wire_size: 17, content: [7; 32] };
-    Envelope { session: "s-2".into(), recipients: users.iter().map(recipient).collect(), message }
+    Envelope { session: "s-2".into(), recipients: users.iter().map(recipient).collect(), message, known: 0 }
 }
 
 #[tokio::test]

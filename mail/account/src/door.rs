@@ -63,7 +63,7 @@ pub enum Request {
     RebuildIndex,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Append {
     pub mailbox: MailboxName,
     /// Create the mailbox if there is none, instead of refusing.
@@ -73,7 +73,7 @@ pub struct Append {
     pub delivery: Option<DeliveryKey>,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct NewMessage {
     pub body: Arc<Spooled>,
     pub flags: Vec<Flag>,

@@ -23,6 +23,8 @@ use crate::setup::Now;
 /// Records and bytes since the last checkpoint that call for the next (`locking.md` §6.1).
 pub(crate) const CHECKPOINT_RECORDS: u64 = 2000;
 pub(crate) const CHECKPOINT_BYTES: u64 = 1 << 20;
+/// Records since the last checkpoint that are worth one before another node reads them (`locking.md` §7.1).
+const HAND_OVER_RECORDS: u64 = 200;
 /// Flags stay as they are for so long before their message's name is written: clients change them in bursts.
 const NAME_DELAY_US: u64 = 2_000_000;
 /// Names written in one share of lazy work.
@@ -85,6 +87,18 @@ impl Owner {
             && let Err(refused) = self.settle(now)
         {
             self.report("not everything is written back", &refused.to_string());
+        }
+    }
+
+    /// Makes it quick for another node to open the account. What is to be written back is the next owner's to write.
+    pub fn hand_over(&mut self, now: Now) {
+        if !self.is_sound() || self.has_pending() || self.log.records_since_checkpoint() <= HAND_OVER_RECORDS
+        {
+            return;
+        }
+        self.carry_out(now);
+        if let Err(what) = self.checkpoint(now) {
+            self.report("no checkpoint for the next owner", &what);
         }
     }
 

@@ -152,6 +152,8 @@ pub enum Closing {
     /// It sent what no client would.
     Misbehaved(String),
     Stopping,
+    /// It goes on at another node.
+    Moved,
     Kicked(&'static str),
     /// A change has an unknown fate, so that neither OK nor NO would be true (L-CM2).
     UnknownFate,

@@ -1,5 +1,5 @@
 //! Three nodes in one process, each with its own runtime, over mutual TLS on loopback: clients come to node 1, and most
-//! accounts are at nodes 2 and 3.
+//! accounts are at nodes 2 and 3. In `moves` and `stops` they are a site: one tree, and a coordination service of three.
 #![expect(
     clippy::disallowed_methods,
     clippy::unwrap_used,
@@ -8,5 +8,8 @@
 
 mod deliveries;
 mod ends;
+mod moves;
 mod sessions;
+mod site;
+mod stops;
 mod world;

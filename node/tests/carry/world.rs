@@ -12,7 +12,7 @@ use config::{Config, Member};
 use model::AccountId;
 use roost::bind::{Sockets, prepare_directories};
 use roost::router::{Owner, Owners};
-use roost::serve::{Node, Ownership};
+use roost::serve::{Node, Ownership, Running};
 use roost::users::account_id;
 use rpc::PeerIdentity;
 use rpc::pki::{self, Pair};
@@ -33,7 +33,7 @@ pub(crate) struct Told {
 }
 
 impl Told {
-    fn new() -> Arc<Self> {
+    pub(crate) fn new() -> Arc<Self> {
         Arc::new(Self { owners: Mutex::default(), version: watch::Sender::new(1) })
     }
 
@@ -61,7 +61,7 @@ impl Owners for Told {
     fn wanted(&self, _account: AccountId) {}
 }
 
-fn account(user: &str) -> AccountId {
+pub(crate) fn account(user: &str) -> AccountId {
     account_id(&UserName::parse(user, None).unwrap())
 }
 
@@ -70,7 +70,7 @@ pub(crate) struct OneNode {
     runtime: Option<Runtime>,
     pub(crate) node: Option<Node>,
     pub(crate) told: Arc<Told>,
-    _directory: TempDir,
+    directory: Option<TempDir>,
 }
 
 impl Drop for OneNode {
@@ -95,15 +95,37 @@ impl OneNode {
         for (id, peer) in peers {
             config.cluster.member.0.push(Member { id: *id, peer: peer.to_string() });
         }
-        let runtime = Runtime::new().unwrap();
+        prepare_directories(&config, None).unwrap();
+        let sockets = Sockets::bind(&config, None).unwrap();
         let told = Told::new();
-        let owners = Arc::clone(&told);
-        let node = runtime.block_on(async {
-            prepare_directories(&config, None).unwrap();
-            let sockets = Sockets::bind(&config, None).unwrap();
-            Node::start(config, PathBuf::from("test"), sockets, Ownership::Told(owners)).await.unwrap()
-        });
-        Self { runtime: Some(runtime), node: Some(node), told, _directory: directory }
+        let owners: Arc<dyn Owners> = told.clone();
+        Self::run(config, sockets, Ownership::Told(owners), told, directory)
+    }
+
+    pub(crate) fn run(
+        config: Config,
+        sockets: Sockets,
+        ownership: Ownership,
+        told: Arc<Told>,
+        directory: TempDir,
+    ) -> Self {
+        let runtime = Runtime::new().unwrap();
+        let node = runtime.block_on(Node::start(config, PathBuf::from("test"), sockets, ownership)).unwrap();
+        Self { runtime: Some(runtime), node: Some(node), told, directory: Some(directory) }
+    }
+
+    /// What it kept, for the next one.
+    pub(crate) fn into_directory(mut self) -> TempDir {
+        self.directory.take().unwrap()
+    }
+
+    pub(crate) fn running(&self) -> &Running {
+        &self.node.as_ref().unwrap().running
+    }
+
+    /// Runs something on the threads of this node.
+    pub(crate) fn block_on<T>(&self, work: impl Future<Output = T>) -> T {
+        self.runtime.as_ref().unwrap().block_on(work)
     }
 
     pub(crate) fn address(&self, protocol: &str) -> SocketAddr {
@@ -148,7 +170,7 @@ impl OneNode {
     }
 }
 
-fn configuration(ca: &Pair, id: u8, at: &Path) -> Config {
+pub(crate) fn configuration(ca: &Pair, id: u8, at: &Path) -> Config {
     let issued = pki::issue(ca, &PeerIdentity { site: "a".into(), node: id }, &[]).unwrap();
     for (name, text) in
         [("ca.pem", &ca.certificate), ("node.pem", &issued.certificate), ("node.key", &issued.key)]

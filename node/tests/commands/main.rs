@@ -11,6 +11,7 @@ mod configuration;
 mod demo;
 mod help;
 mod messages;
+mod moving;
 mod node;
 mod nodes;
 mod sessions;

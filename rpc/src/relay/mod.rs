@@ -61,15 +61,21 @@ pub struct Open {
     pub unread: Bytes,
     /// The edge can take the session to another owner, if this one gives the account away.
     pub moves: bool,
+    /// The edge's knowledge of owners.
+    pub known: u64,
 }
 
 /// The login that the owner is to answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Login {
-    Imap { tag: String },
+    Imap {
+        tag: String,
+    },
     Pop3,
     /// None: the session is one that its former owner has packed (L-CN3).
-    Resumed { blob: Bytes },
+    Resumed {
+        blob: Bytes,
+    },
 }
 
 /// Why the owner does not take a session.
@@ -96,6 +102,8 @@ pub struct Envelope {
     pub session: String,
     pub recipients: Vec<Recipient>,
     pub message: Message,
+    /// The edge's knowledge of owners.
+    pub known: u64,
 }
 
 /// A message in the spool of the edge.
@@ -153,11 +161,12 @@ impl Open {
             login: Some(login),
             unread: self.unread.clone(),
             moves: self.moves,
+            known: self.known,
         }
     }
 
     fn from_wire(open: wire::Open) -> Result<Self, &'static str> {
-        let wire::Open { version: _, user, remote, tls, session, login, unread, moves } = open;
+        let wire::Open { version: _, user, remote, tls, session, login, unread, moves, known } = open;
         let remote = remote.parse().map_err(|_| "the client's address is none")?;
         let login = match login.ok_or("a login of an unknown protocol")? {
             wire::open::Login::Imap(imap) if imap.tag.len() <= TAG_BYTES_MAX && is_tag(&imap.tag) => {
@@ -176,7 +185,7 @@ impl Open {
         if session.len() > SESSION_BYTES_MAX || unread.len() > UNREAD_BYTES_MAX {
             return Err("a field that is too long");
         }
-        Ok(Self { user, remote, tls, session, login, unread, moves })
+        Ok(Self { user, remote, tls, session, login, unread, moves, known })
     }
 }
 
@@ -196,11 +205,12 @@ impl Envelope {
             session: self.session.clone(),
             recipients: self.recipients.iter().map(recipient).collect(),
             message: Some(self.message.to_wire()),
+            known: self.known,
         }
     }
 
     fn from_wire(envelope: wire::Envelope) -> Result<Self, &'static str> {
-        let wire::Envelope { version: _, session, recipients, message } = envelope;
+        let wire::Envelope { version: _, session, recipients, message, known } = envelope;
         if recipients.is_empty() || recipients.len() > RECIPIENTS_MAX || session.len() > SESSION_BYTES_MAX {
             return Err("no recipients, or too many");
         }
@@ -212,7 +222,7 @@ impl Envelope {
         };
         let recipients = recipients.into_iter().map(recipient).collect::<Result<_, _>>()?;
         let message = Message::from_wire(message.ok_or("an envelope without a message")?)?;
-        Ok(Self { session, recipients, message })
+        Ok(Self { session, recipients, message, known })
     }
 }
 

@@ -271,11 +271,7 @@ impl AsyncWrite for Pipe {
         let data = Bytes::copy_from_slice(&bytes[..count]);
         let sent = this.send(frame::Frame::Data(data));
         drop(state);
-        if sent {
-            Poll::Ready(Ok(count))
-        } else {
-            Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()))
-        }
+        if sent { Poll::Ready(Ok(count)) } else { Poll::Ready(Err(io::ErrorKind::BrokenPipe.into())) }
     }
 
     fn poll_flush(self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {

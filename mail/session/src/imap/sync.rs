@@ -172,7 +172,7 @@ impl Imap {
     /// The account changed. An IDLE client hears at once; others when a command of theirs allows it.
     pub(super) fn changed(&mut self, snapshot: Arc<Snapshot>) {
         self.see(snapshot);
-        if self.is_idling() && !self.mailbox_is_lost() {
+        if self.is_idling() && !self.is_held_back() && !self.mailbox_is_lost() {
             self.push_to_idle();
         }
     }

@@ -72,6 +72,9 @@ enum Workload {
         /// Each voter on a host of its own, as `site` has them
         #[arg(long)]
         hosts: bool,
+        /// Plant one in the voters: early, stale or memory
+        #[arg(long, value_name = "NAME")]
+        bug: Option<String>,
         /// Keep the history and its timeline here
         #[arg(long, value_name = "DIRECTORY")]
         timeline: Option<PathBuf>,
@@ -134,11 +137,11 @@ fn main() -> anyhow::Result<ExitCode> {
             let (rates, lone) = scale::run(scale::Options { rounds })?;
             print!("{}", scale::table(&rates, &lone)?);
         }
-        Workload::Lock { seed, seconds, buckets, hosts, timeline } => {
+        Workload::Lock { seed, seconds, buckets, hosts, bug, timeline } => {
             if hosts && let On::Elsewhere(code) = on_hosts()? {
                 return Ok(code);
             }
-            let options = lock::Options { seed, seconds, buckets, on_hosts: hosts, keep: timeline };
+            let options = lock::Options { seed, seconds, buckets, on_hosts: hosts, bug, keep: timeline };
             let report = lock::run(&options)?;
             println!("{report:#?}");
         }

@@ -1,6 +1,6 @@
 //! One voter as a process of its own, that answers lines: what the black-box suite kills, pauses and cuts off.
 //!
-//! `lock_node NODE STATE_DIR LEASE_MS LISTEN accept:FROM=ADDRESS… reach:TO=ADDRESS…`
+//! `lock_node NODE STATE_DIR LEASE_MS LISTEN accept:FROM=ADDRESS… reach:TO=ADDRESS… [bug:NAME]`
 //!
 //! Peers speak gRPC without certificates: there is a listener for each of them, which vouches for who calls. At LISTEN
 //! anybody may connect and ask, one question and one answer a line:
@@ -10,6 +10,10 @@
 //! - `witness BUCKET EPOCH SUBKEY COUNTER VALUE`: `ok`, `stale` or `backwards`
 //! - `read BUCKET SUBKEY`: `found EPOCH COUNTER VALUE` or `none`
 //! - `status`: `session NUMBER LIVE leader NODE term NUMBER`
+//!
+//! With a bug it answers what the service below did not say, so that the suite can show that it would notice: `early`,
+//! before a witness is accepted; `stale`, that one was which is refused for its epoch; `memory`, reads from what this
+//! voter knows, without asking whether it still leads or follows.
 //!
 //! Any of them may be answered `unknown WHY`: it may have happened, or may yet. `bad WHY` is a question that is none.
 
@@ -40,6 +44,14 @@ struct Arguments {
     listen: String,
     accept: BTreeMap<u8, String>,
     reach: BTreeMap<u8, String>,
+    bug: Option<Bug>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Bug {
+    Early,
+    Stale,
+    Memory,
 }
 
 impl Arguments {
@@ -51,7 +63,7 @@ impl Arguments {
         let lease = Duration::from_millis(next("LEASE_MS")?.parse()?);
         let lease = Length::new(lease).ok_or("LEASE_MS is out of bounds")?;
         let listen = next("LISTEN")?;
-        let (mut accept, mut reach) = (BTreeMap::new(), BTreeMap::new());
+        let (mut accept, mut reach, mut bug) = (BTreeMap::new(), BTreeMap::new(), None);
         for word in words {
             let way = |rest: &str| -> Result<(u8, String), Failure> {
                 let (node, address) = rest.split_once('=').ok_or("accept:FROM=ADDRESS")?;
@@ -60,10 +72,13 @@ impl Arguments {
             match word.split_once(':') {
                 Some(("accept", rest)) => accept.extend([way(rest)?]),
                 Some(("reach", rest)) => reach.extend([way(rest)?]),
+                Some(("bug", "early")) => bug = Some(Bug::Early),
+                Some(("bug", "stale")) => bug = Some(Bug::Stale),
+                Some(("bug", "memory")) => bug = Some(Bug::Memory),
                 Some(_) | None => return Err(format!("what is {word}?").into()),
             }
         }
-        Ok(Self { node, state_dir, lease, listen, accept, reach })
+        Ok(Self { node, state_dir, lease, listen, accept, reach, bug })
     }
 }
 
@@ -110,6 +125,7 @@ struct Node {
     locking: Locking,
     /// Grants and releases one at a time: the epoch that is released is the one that was named.
     turn: Arc<tokio::sync::Mutex<()>>,
+    bug: Option<Bug>,
 }
 
 impl Node {
@@ -183,8 +199,13 @@ impl Node {
     }
 
     async fn witness(&self, record: Record) -> String {
-        match self.locking.submit(record).answer().await {
+        let ticket = self.locking.submit(record);
+        if self.bug == Some(Bug::Early) {
+            return "ok".to_owned();
+        }
+        match ticket.answer().await {
             Ok(()) => "ok".to_owned(),
+            Err(WitnessError::StaleEpoch) if self.bug == Some(Bug::Stale) => "ok".to_owned(),
             Err(WitnessError::StaleEpoch) => "stale".to_owned(),
             Err(WitnessError::Backwards) => "backwards".to_owned(),
             Err(error @ WitnessError::Unknown) => format!("unknown {error}"),
@@ -192,7 +213,14 @@ impl Node {
     }
 
     async fn read(&self, bucket: u16, subkey: u64) -> Option<String> {
-        match self.locking.read_witness(bucket, &key(subkey)).await {
+        let read = match self.bug {
+            Some(Bug::Memory) => {
+                let known = self.locking.voter().reader();
+                Ok(known.read(|state| state.witness(bucket, &key(subkey))))
+            }
+            Some(Bug::Early | Bug::Stale) | None => self.locking.read_witness(bucket, &key(subkey)).await,
+        };
+        match read {
             Ok(None) => Some("none".to_owned()),
             Ok(Some(witness)) => {
                 let value = u64::from_le_bytes(witness.value.as_bytes().try_into().ok()?);
@@ -214,7 +242,7 @@ async fn main() -> Result<(), Failure> {
     let arguments = Arguments::read()?;
     // Before there is a majority, so that whoever asks waits and is not refused.
     let listener = bind(&arguments.listen).await?;
-    let node = Node { locking: start(&arguments).await?, turn: Arc::default() };
+    let node = Node { locking: start(&arguments).await?, turn: Arc::default(), bug: arguments.bug };
     println!("ready");
     loop {
         tokio::select! {

@@ -18,6 +18,8 @@ pub(crate) fn run(root: &Path) -> Result<()> {
     steps.step("tidy", || tidy::run(root))?;
     steps.step("licences", || licences::run(root))?;
     steps.cargo("clippy", &["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"])?;
+    let planted = ["clippy", "--workspace", "--features", "roost/seeded-bugs", "--", "-D", "warnings"];
+    steps.cargo("clippy with planted bugs", &planted)?;
     steps.docs()?;
     steps.cargo("build the server", &["build", "--release", "--package", "roost"])?;
     steps.cargo("build the tests", &["test", "--workspace", "--no-run"])?;

@@ -17,6 +17,15 @@ const FOUND_WITHIN: Duration = Duration::from_secs(600);
 /// One run of the site: longer than clients work, and all is healed and read.
 const RUN_SECONDS: u64 = 40;
 const SHOWN_MAX: usize = 200;
+const ALL: &str = "deliver,uid,flags,pop3";
+/// Without a bug: everything that the bugs are given.
+const NONE: Bug = Bug {
+    name: "",
+    nemeses: "kill,bounce,kill-all,stop,cut,flap",
+    workloads: ALL,
+    accounts: "8",
+    rules: &["set", "uid", "flags", "pop3"],
+};
 /// What a program says that was not permitted to do anything.
 const SKIPPED: i32 = 77;
 
@@ -26,6 +35,9 @@ pub struct Bug {
     pub name: &'static str,
     /// What brings it out.
     nemeses: &'static str,
+    workloads: &'static str,
+    /// Where each is changed often, a node that can't have changes witnessed soon finds out.
+    accounts: &'static str,
     /// Rules of which one must say so.
     rules: &'static [&'static str],
 }
@@ -34,11 +46,31 @@ pub const BUGS: [Bug; 4] = [
     Bug {
         name: "ack-before-witness",
         nemeses: "kill,bounce,kill-all,stop,cut",
+        workloads: ALL,
+        accounts: "4",
         rules: &["set", "flags", "pop3"],
     },
-    Bug { name: "epoch-check", nemeses: "stop,cut,flap", rules: &["set", "uid", "flags", "pop3"] },
-    Bug { name: "uid-reuse", nemeses: "kill,bounce,kill-all", rules: &["uid"] },
-    Bug { name: "lease-ignored", nemeses: "cut,stop,flap", rules: &["flags", "uid"] },
+    Bug {
+        name: "epoch-check",
+        nemeses: "stop,cut,flap",
+        workloads: ALL,
+        accounts: "4",
+        rules: &["set", "uid", "flags", "pop3"],
+    },
+    Bug {
+        name: "uid-reuse",
+        nemeses: "kill,bounce,kill-all",
+        workloads: ALL,
+        accounts: "4",
+        rules: &["uid"],
+    },
+    Bug {
+        name: "lease-ignored",
+        nemeses: "cut",
+        workloads: "deliver,uid,flags",
+        accounts: "24",
+        rules: &["flags", "uid"],
+    },
 ];
 
 #[derive(Clone, Debug)]
@@ -104,10 +136,10 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The server without a bug, under everything that the bugs are given. How soon it recovers is not asked here.
+/// The server without a bug. How soon it recovers is not asked here.
 fn control(server: &Path, seed: u64) -> anyhow::Result<()> {
-    let (status, told) = site(server, None, "kill,bounce,kill-all,stop,cut,flap", seed, FOUND_WITHIN)?;
-    if let Some(what) = finding(&told, &["set", "uid", "flags", "pop3"]) {
+    let (status, told) = site(server, NONE, seed, FOUND_WITHIN)?;
+    if let Some(what) = finding(&told, NONE.rules) {
         bail!("without a bug the run with seed {seed} finds {what}\n{told}");
     }
     if status.is_none() || !told.contains("verdict=") {
@@ -124,7 +156,7 @@ fn look_for(server: &Path, bug: Bug, seed: u64) -> anyhow::Result<Option<Found>>
         if left.is_zero() {
             return Ok(None);
         }
-        let (_, told) = site(server, Some(bug.name), bug.nemeses, seed, left)?;
+        let (_, told) = site(server, bug, seed, left)?;
         if let Some(what) = finding(&told, bug.rules) {
             return Ok(Some(Found { seed, runs, after: begun.elapsed(), what }));
         }
@@ -142,8 +174,7 @@ fn finding(told: &str, rules: &[&str]) -> Option<String> {
 /// One run of the site on hosts of their own, and what it said; no status if it was cut short.
 fn site(
     server: &Path,
-    bug: Option<&str>,
-    nemeses: &str,
+    bug: Bug,
     seed: u64,
     patience: Duration,
 ) -> anyhow::Result<(Option<ExitStatus>, String)> {
@@ -152,11 +183,15 @@ fn site(
     let file = File::create(&said)?;
     let (seed, seconds) = (seed.to_string(), RUN_SECONDS.to_string());
     let mut command = Command::new(std::env::current_exe()?);
-    command.args(["site", "--seed", &seed, "--seconds", &seconds, "--lease", "3s", "--accounts", "4"]);
-    command.args(["--nemeses", nemeses]).env("ROOST_BIN", server).env_remove("ROOST_SEEDED_BUG");
+    command.args(["site", "--seed", &seed, "--seconds", &seconds, "--lease", "3s"]);
+    let Bug { name, nemeses, workloads, accounts, .. } = bug;
+    command.args(["--nemeses", nemeses, "--workloads", workloads, "--accounts", accounts]);
+    command.env("ROOST_BIN", server).env_remove("ROOST_SEEDED_BUG");
     // What a run with violations keeps is not kept.
     command.env("TMPDIR", dir.path());
-    command.envs(bug.map(|bug| ("ROOST_SEEDED_BUG", bug)));
+    if !name.is_empty() {
+        command.env("ROOST_SEEDED_BUG", name);
+    }
     let mut child =
         command.stdin(Stdio::null()).stdout(file.try_clone()?).stderr(file).spawn().context("jepsen site")?;
     let ended = wait::until(patience, || child.try_wait().transpose()).transpose()?;

@@ -37,6 +37,8 @@ pub struct Options {
     pub buckets: usize,
     /// Each voter on a host of its own; only where hosts can be made.
     pub on_hosts: bool,
+    /// What is wrong with the voters, on purpose.
+    pub bug: Option<String>,
     /// Where the history goes; it is kept then, whatever comes of it.
     pub keep: Option<PathBuf>,
 }
@@ -63,7 +65,7 @@ pub fn run(options: &Options) -> anyhow::Result<Report> {
     let mut temporary = tempfile::Builder::new().prefix("jepsen-lock-").tempdir()?;
     let dir = options.keep.clone().unwrap_or_else(|| temporary.path().to_owned());
     fs::create_dir_all(&dir)?;
-    let mut site = Site::prepare(&dir, LEASE, options.on_hosts)?;
+    let mut site = Site::prepare(&dir, LEASE, options.on_hosts, options.bug.as_deref())?;
     for node in &mut site.nodes {
         node.start()?;
     }
@@ -80,7 +82,7 @@ pub fn run(options: &Options) -> anyhow::Result<Report> {
     let check = begun.elapsed();
     wrong.extend(violations.iter().map(ToString::to_string));
     if !wrong.is_empty() || options.keep.is_some() {
-        temporary.disable_cleanup(true);
+        temporary.disable_cleanup(options.keep.is_none());
         evidence(&dir, &history, &violations)?;
     }
     if !wrong.is_empty() {

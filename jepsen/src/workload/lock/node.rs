@@ -97,7 +97,12 @@ impl Map {
 }
 
 impl Site {
-    pub(super) fn prepare(dir: &Path, lease: Duration, on_hosts: bool) -> anyhow::Result<Self> {
+    pub(super) fn prepare(
+        dir: &Path,
+        lease: Duration,
+        on_hosts: bool,
+        bug: Option<&str>,
+    ) -> anyhow::Result<Self> {
         let program = binary()?;
         let mut ways = BTreeMap::new();
         let map = if on_hosts { Map::of_hosts() } else { Map::of_ways(&mut ways)? };
@@ -113,6 +118,7 @@ impl Site {
             arguments.extend(doors.map(|((from, _), door)| format!("accept:{from}={door}")));
             let reached = map.reached.iter().filter(|((from, _), _)| *from == number);
             arguments.extend(reached.map(|((_, to), way)| format!("reach:{to}={way}")));
+            arguments.extend(bug.map(|bug| format!("bug:{bug}")));
             let log = dir.join(format!("node{number}.log"));
             let program = program.clone();
             nodes.push(Node { number, address, program, arguments, log, child: None, on_host: on_hosts });

@@ -31,6 +31,6 @@ fn voters_that_accept_under_an_epoch_that_is_over_are_caught() -> anyhow::Result
     let (bug, keep) = (Some("stale".to_owned()), Some(dir.path().to_owned()));
     let outcome = run(&Options { seed: 1, seconds: 10, buckets: 4, on_hosts: false, bug, keep });
     let told = outcome.map(|report| format!("{report:?}")).unwrap_or_else(|error| error.to_string());
-    assert!(told.contains("lock: account"), "{told}");
+    assert!(told.contains("lock: bucket"), "{told}");
     Ok(())
 }

@@ -34,7 +34,8 @@ pub struct Violation {
 
 impl fmt::Display for Violation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: account {}: {}", self.rule, self.account, self.what)
+        let of = if self.rule == "lock" { "bucket" } else { "account" };
+        write!(f, "{}: {of} {}: {}", self.rule, self.account, self.what)
     }
 }
 

@@ -7,6 +7,7 @@ use std::net::SocketAddr;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
@@ -21,6 +22,7 @@ use crate::ways::Way;
 pub(super) const NODES: [u8; 3] = [1, 2, 3];
 /// On a host of its own: where clients ask, and with the caller's number added where that one calls.
 const PORT: u16 = 7100;
+static SITES: AtomicU32 = AtomicU32::new(0);
 const LOG_TAIL_LINES: usize = 25;
 
 /// `ROOST_LOCK_NODE`, or the example that cargo built beside us.
@@ -73,7 +75,9 @@ fn pairs() -> impl Iterator<Item = (u8, u8)> {
 
 impl Map {
     fn of_ways(ways: &mut BTreeMap<(u8, u8), Way>) -> anyhow::Result<Self> {
-        let mut dice = Dice::part(u64::from(std::process::id()), 77);
+        // Not from the run's seed: runs with the same seed go on side by side, also in one process.
+        let site = u64::from(SITES.fetch_add(1, Ordering::Relaxed));
+        let mut dice = Dice::part(u64::from(std::process::id()), 1000 + site);
         let (mut doors, mut reached, mut asked) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
         for pair in pairs() {
             let door = free_port(&mut dice)?;

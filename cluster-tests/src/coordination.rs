@@ -184,7 +184,8 @@ impl Inner {
             | Refusal::TooMany
             | Refusal::TooOld
             | Refusal::NotDraining
-            | Refusal::NodeDraining => WitnessError::Unknown,
+            | Refusal::NodeDraining
+            | Refusal::OtherGroup => WitnessError::Unknown,
         })
     }
 

@@ -268,12 +268,18 @@ fn passdb_entry(entry: &PassdbEntry, path: &str, reader: &mut Reader<'_>) {
     }
 }
 
+/// More logs than that are no faster.
+const GROUPS_MAX: u16 = 64;
+
 fn cluster(config: &Config, reader: &mut Reader<'_>) {
-    let Cluster { site, lease, member, tls } = &config.cluster;
+    let Cluster { site, lease, groups, member, tls } = &config.cluster;
     if !is_label(site) {
         reader.complain_at("cluster.site", "a name is letters, digits, - and _; write another");
     }
     between(reader, "cluster.lease", *lease, Duration::from_secs(1), Duration::from_secs(60));
+    if !(1..=GROUPS_MAX).contains(groups) {
+        reader.complain_at("cluster.groups", format!("write a number from 1 to {GROUPS_MAX}"));
+    }
     let mut ids = HashSet::new();
     for (index, entry) in member.iter().enumerate() {
         let path = format!("cluster.member[{index}]");

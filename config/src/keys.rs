@@ -184,6 +184,8 @@ section! {
         site: String = "a".to_owned(),
         /// Node session; take-over of a dead node's accounts starts after it.
         lease: Duration = seconds(5 * SECOND),
+        /// Raft groups that share the accounts; fixed when the site is founded. 8 is enough for 10 million accounts.
+        groups: u16 = 1,
         /// The voters of this site; none or one = embedded single-node Raft. A site of new members forms by itself when a
         /// majority is up.
         member: Tables<Member> = Tables::default(),

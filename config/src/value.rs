@@ -74,7 +74,7 @@ macro_rules! integers {
         }
     )*};
 }
-integers!(u8, u32);
+integers!(u8, u16, u32);
 
 impl Value for PathBuf {
     fn read(value: &DeValue<'_>, base: &Path) -> Result<Self, String> {

@@ -203,6 +203,30 @@ pub enum Command {
         node: NodeId,
         draining: bool,
     },
+    /// [`Command::Found`] of a site whose buckets are kept by so many groups of their own.
+    FoundGroups {
+        site: u8,
+        incarnation: u32,
+        groups: u16,
+    },
+    /// Tells a group that keeps buckets what the first group knows, as of an entry of that one's log. What is older
+    /// than what was told before changes nothing.
+    Mirror(Box<Mirror>),
+}
+
+/// What a group that keeps buckets is told of the first group.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Mirror {
+    /// The last entry of the first group's log that this is of.
+    pub at: u64,
+    pub site: u8,
+    pub incarnation: u32,
+    /// Whom it is for: one of 1 to `groups`.
+    pub group: u16,
+    pub groups: u16,
+    /// All live sessions. One that is not named here is over for good, for none is ever resumed.
+    pub sessions: Vec<(SessionId, NodeId)>,
+    pub draining: Vec<NodeId>,
 }
 
 /// Names a request for ever: the same client never uses a sequence number for two.
@@ -248,6 +272,8 @@ impl Command {
             Self::HandOver { .. } => "hand-over",
             Self::Assign { .. } => "assign",
             Self::SetDraining { .. } => "set-draining",
+            Self::FoundGroups { .. } => "found-groups",
+            Self::Mirror(_) => "mirror",
         }
     }
 }
@@ -286,6 +312,9 @@ pub enum Refusal {
     /// Buckets go to the other nodes until it is filled again.
     #[error("the node is being emptied: run `roost cluster undrain` to give it buckets again")]
     NodeDraining,
+    /// Sessions are kept by the first group, buckets by the others.
+    #[error("this is not the business of this group")]
+    OtherGroup,
 }
 
 /// The answer to one request.

@@ -15,7 +15,7 @@ use model::Epoch;
 use serde::{Deserialize, Serialize};
 
 use crate::command::{
-    Answer, BUCKETS, Bucket, Command, NodeId, RECORDS_MAX, Record, Refusal, Request, RequestId, Run,
+    Answer, BUCKETS, Bucket, Command, Mirror, NodeId, RECORDS_MAX, Record, Refusal, Request, RequestId, Run,
     SessionId, Subkey, Wanted, Witness,
 };
 use crate::peer::message::{RaftId, instance_of, node_of};
@@ -101,6 +101,29 @@ pub struct Member {
     pub removed: bool,
 }
 
+/// Which part of the site's state a group keeps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Share {
+    /// Groups that the site was founded with. If one, that keeps everything.
+    pub groups: u16,
+    /// 0 keeps sessions, nodes and configuration; if there are more, those keep the buckets.
+    pub group: u16,
+    /// The last entry of group 0's log that this group was told of.
+    pub mirrored: u64,
+}
+
+impl Share {
+    pub const WHOLE: Self = Self { groups: 1, group: 0, mirrored: 0 };
+
+    pub fn holds(&self, bucket: Bucket) -> bool {
+        match (self.groups, self.group) {
+            (0 | 1, group) => group == 0,
+            (_, 0) => false,
+            (groups, group) => bucket % groups == group - 1,
+        }
+    }
+}
+
 /// A client's latest requests with what they were answered.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Memory {
@@ -120,6 +143,7 @@ pub struct State {
     pub members: BTreeMap<NodeId, Member>,
     /// Nodes that are being emptied.
     pub draining: BTreeSet<NodeId>,
+    pub share: Share,
 }
 
 /// What a request changed, so that a copy of the state can follow.
@@ -140,6 +164,7 @@ impl Default for State {
             shards: (0..SHARDS).map(|_| Arc::new(Shard::new())).collect(),
             members: BTreeMap::new(),
             draining: BTreeSet::new(),
+            share: Share::WHOLE,
         }
     }
 }
@@ -188,7 +213,7 @@ impl State {
         !self.draining.contains(&node) || !self.live_sessions().any(|(_, session)| takes(session.node))
     }
 
-    fn live_sessions(&self) -> impl DoubleEndedIterator<Item = (SessionId, &Session)> {
+    pub fn live_sessions(&self) -> impl DoubleEndedIterator<Item = (SessionId, &Session)> {
         let live = self.sessions.iter().filter(|(_, session)| session.state == SessionState::Live);
         live.map(|(id, session)| (*id, session))
     }
@@ -247,7 +272,7 @@ impl State {
 
     fn carry_out(&mut self, index: u64, command: &Command, touched: &mut Touched) -> Answer {
         let result = match command {
-            Command::Found { site, incarnation } => self.found(*site, *incarnation),
+            Command::Found { site, incarnation } => self.found(*site, *incarnation, 1),
             Command::SessionOpen { node, replaces_older } => self.open_session(index, *node, *replaces_older),
             Command::SessionExpire { session } => Ok(self.end_session(*session, SessionState::Expired)),
             Command::SessionClose { session } => Ok(self.end_session(*session, SessionState::Closed)),
@@ -262,20 +287,74 @@ impl State {
             Command::HandOver { bucket, epoch } => self.hand_over(*bucket, *epoch, touched),
             Command::Assign { buckets, to } => self.assign(buckets, *to, touched),
             Command::SetDraining { node, draining } => Ok(self.set_draining(*node, *draining)),
+            Command::FoundGroups { site, incarnation, groups } => self.found(*site, *incarnation, *groups),
+            Command::Mirror(mirror) => self.mirror(mirror),
         };
         result.unwrap_or_else(Answer::Refused)
     }
 
-    fn found(&mut self, site: u8, incarnation: u32) -> Result<Answer, Refusal> {
+    fn found(&mut self, site: u8, incarnation: u32, groups: u16) -> Result<Answer, Refusal> {
         let wanted = Config { site, incarnation };
         match self.config {
-            Some(config) if config == wanted => Ok(Answer::Done),
+            Some(config) if config == wanted && self.share == (Share { groups, ..Share::WHOLE }) => {
+                Ok(Answer::Done)
+            }
             Some(_) => Err(Refusal::FoundedOtherwise),
             None => {
                 self.config = Some(wanted);
+                self.share.groups = groups;
                 Ok(Answer::Done)
             }
         }
+    }
+
+    /// Founds this group as one that keeps buckets, or brings its sessions up to date. Whatever order such words come
+    /// in, a session that was over here stays over: the log of the first group is their order, and it resumes none.
+    fn mirror(&mut self, mirror: &Mirror) -> Result<Answer, Refusal> {
+        let Mirror { at, site, incarnation, group, groups, sessions, draining } = mirror;
+        let config = Config { site: *site, incarnation: *incarnation };
+        let is_fit = (1..=*groups).contains(group) && *groups > 1;
+        match self.config {
+            _ if !is_fit => return Err(Refusal::OtherGroup),
+            Some(known) if known != config => return Err(Refusal::FoundedOtherwise),
+            Some(_) if (self.share.group, self.share.groups) != (*group, *groups) => {
+                return Err(Refusal::OtherGroup);
+            }
+            Some(_) if *at <= self.share.mirrored => return Ok(Answer::Done),
+            Some(_) | None => {}
+        }
+        self.config = Some(config);
+        self.share = Share { groups: *groups, group: *group, mirrored: *at };
+        let over: Vec<SessionId> =
+            self.sessions.keys().filter(|id| sessions.iter().all(|(live, _)| live != *id)).copied().collect();
+        for id in over {
+            self.end_session(id, SessionState::Expired);
+        }
+        for (id, node) in sessions {
+            let new = Session { node: *node, state: SessionState::Live, buckets: 0 };
+            self.sessions.entry(*id).or_insert(new);
+        }
+        self.draining = draining.iter().copied().collect();
+        Ok(Answer::Done)
+    }
+
+    /// What the group that keeps a share of the buckets is to be told as of this entry, unless it knows it already.
+    pub(crate) fn news_for(&self, at: u64, group: u16, other: &Self) -> Option<Mirror> {
+        let config = self.config?;
+        let live = |state: &Self| -> Vec<(SessionId, NodeId)> {
+            state.live_sessions().map(|(id, session)| (id, session.node)).collect()
+        };
+        let sessions = live(self);
+        let is_known = other.config.is_some() && live(other) == sessions && other.draining == self.draining;
+        (!is_known && other.share.mirrored < at).then(|| Mirror {
+            at,
+            site: config.site,
+            incarnation: config.incarnation,
+            group,
+            groups: self.share.groups,
+            sessions,
+            draining: self.draining.iter().copied().collect(),
+        })
     }
 
     /// The first to name its store is the founding voter of that number; what others said is read from the state.
@@ -313,6 +392,9 @@ impl State {
 
     fn open_session(&mut self, index: u64, node: NodeId, replaces_older: bool) -> Result<Answer, Refusal> {
         self.config.ok_or(Refusal::NotFounded)?;
+        if self.share.group != 0 {
+            return Err(Refusal::OtherGroup);
+        }
         if replaces_older {
             // The older processes of this node are known to be dead, so nothing waits for their leases (L-LE4).
             let older: Vec<SessionId> =
@@ -385,6 +467,9 @@ impl State {
     /// L-SM1: only what no live session holds is granted, always under a higher epoch, even to the same node.
     fn grant_one(&mut self, bucket: Bucket, session: SessionId, touched: &mut Touched) -> Option<Epoch> {
         let incarnation = self.config?.incarnation;
+        if !self.share.holds(bucket) {
+            return None;
+        }
         let node = self.sessions.get(&session)?.node;
         let old = self.bucket(bucket);
         match old.session() {

@@ -220,6 +220,7 @@ async fn start_locking(config: &Config, fs: &Arc<dyn Fs>, peers: Option<locking:
     fs.create_dir_all(&directory)?;
     let mut options =
         locking::Options::new(directory, Arc::clone(fs), config.node.id, config.replication.slot, floor);
+    options.groups = config.cluster.groups;
     options.lease = locking::Length::new(config.cluster.lease).context("cluster.lease is out of bounds")?;
     if let Some(site) = &peers {
         tracing::info!(members = site.members.len(), "waiting for a majority of the site");

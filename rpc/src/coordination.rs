@@ -17,8 +17,10 @@ use tonic::{Code, Request, Response, Status};
 
 use crate::PeerIdentity;
 
-/// Rises when a side would misunderstand the other.
+/// Rises when a side would misunderstand the other. A message of group 0 is what it was before there were others.
 pub const VERSION: u32 = 1;
+/// The version of a message of another group.
+pub const VERSION_OF_GROUPS: u32 = 2;
 /// Longest message, either way.
 pub const MESSAGE_BYTES_MAX: usize = 16 << 20;
 
@@ -28,6 +30,8 @@ pub struct Envelope {
     pub site: String,
     pub from: u8,
     pub to: u8,
+    /// Which of the site's groups it is about; 0 is the one that every site has.
+    pub group: u16,
     pub kind: u32,
     pub payload: Bytes,
 }
@@ -75,7 +79,8 @@ impl Client {
 
     /// Sends a message and returns its answer, or gives up after so long.
     pub async fn call(&self, envelope: Envelope, deadline: Duration) -> Result<Bytes, CallError> {
-        self.call_as(VERSION, envelope, deadline).await
+        let version = if envelope.group == 0 { VERSION } else { VERSION_OF_GROUPS };
+        self.call_as(version, envelope, deadline).await
     }
 
     /// The same as a node of another version would do it.
@@ -86,8 +91,9 @@ impl Client {
         envelope: Envelope,
         deadline: Duration,
     ) -> Result<Bytes, CallError> {
-        let Envelope { site, from, to, kind, payload } = envelope;
-        let message = wire::Envelope { version, site, from: from.into(), to: to.into(), kind, payload };
+        let Envelope { site, from, to, group, kind, payload } = envelope;
+        let (from, to, group) = (from.into(), to.into(), group.into());
+        let message = wire::Envelope { version, site, from, to, kind, payload, group };
         let mut request = Request::new(message);
         request.set_timeout(deadline);
         let mut client = self.0.clone();
@@ -140,14 +146,19 @@ pub struct Receiver<H> {
 
 impl<H> Receiver<H> {
     fn check(&self, message: wire::Envelope, peer: Option<&PeerIdentity>) -> Result<Envelope, Status> {
-        let wire::Envelope { version, site, from, to, kind, payload } = message;
-        if version != VERSION {
-            return Err(Status::failed_precondition(format!(
-                "node {from} speaks version {version} of the coordination protocol, node {} version {VERSION}: \
-                 run one version of roost on all nodes of a site",
+        let wire::Envelope { version, site, from, to, kind, payload, group } = message;
+        let group = match version {
+            VERSION if group == 0 => Some(0),
+            VERSION_OF_GROUPS => u16::try_from(group).ok(),
+            _ => None,
+        };
+        let group = group.ok_or_else(|| {
+            Status::failed_precondition(format!(
+                "node {from} speaks version {version} of the coordination protocol, node {} up to version \
+                 {VERSION_OF_GROUPS}: run one version of roost on all nodes of a site",
                 self.node
-            )));
-        }
+            ))
+        })?;
         let peer = peer.ok_or_else(|| {
             Status::permission_denied("this connection proves no identity: use the site's certificates")
         })?;
@@ -165,7 +176,7 @@ impl<H> Receiver<H> {
             )));
         }
         let from = peer.node;
-        Ok(Envelope { site, from, to: self.node, kind, payload })
+        Ok(Envelope { site, from, to: self.node, group, kind, payload })
     }
 }
 

@@ -49,7 +49,7 @@ fn one_of(site: &str, node: u8) -> Option<PeerIdentity> {
 }
 
 fn message(site: &str, from: u8, to: u8, kind: u32) -> Envelope {
-    Envelope { site: site.to_owned(), from, to, kind, payload: Bytes::from_static(b"hello") }
+    Envelope { site: site.to_owned(), from, to, group: 0, kind, payload: Bytes::from_static(b"hello") }
 }
 
 async fn why_refused(client: &Client, envelope: Envelope) -> String {
@@ -93,8 +93,17 @@ async fn a_message_for_somebody_else_is_refused_with_what_to_correct() {
 #[tokio::test]
 async fn an_older_or_newer_node_is_told_so() {
     let client = node_two(one_of("a", 1)).await;
-    for version in [0, 2, u32::MAX] {
-        let answer = client.call_as(version, message("a", 1, 2, 7), SOON).await;
+    let of_a_group = Envelope { group: 3, ..message("a", 1, 2, 7) };
+    let messages = [
+        (0, message("a", 1, 2, 7)),
+        (3, message("a", 1, 2, 7)),
+        (u32::MAX, message("a", 1, 2, 7)),
+        // An older node would take it for one of its only group, and does not speak so.
+        (1, of_a_group.clone()),
+    ];
+    assert!(client.call(of_a_group, SOON).await.is_ok());
+    for (version, message) in messages {
+        let answer = client.call_as(version, message, SOON).await;
         let Err(CallError::Refused(why)) = answer else { panic!("{answer:?}") };
         assert!(why.contains(&format!("version {version} of")) && why.contains("run one version"), "{why}");
     }

@@ -271,7 +271,8 @@ impl<P: Proposals> Work<P> {
             | Refusal::FoundedOtherwise
             | Refusal::TooMany
             | Refusal::NotDraining
-            | Refusal::NodeDraining => {
+            | Refusal::NodeDraining
+            | Refusal::OtherGroup => {
                 self.counters.stale_epoch();
                 WitnessError::StaleEpoch
             }

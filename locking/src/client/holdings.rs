@@ -20,6 +20,8 @@ pub(super) struct Holdings {
     /// Epoch of each bucket that the session holds, 0 for none. Written under the lock of `whose` only.
     epochs: Box<[AtomicU64]>,
     whose: Mutex<Whose>,
+    /// Groups that keep buckets, each those with its own remainder.
+    shards: usize,
 }
 
 struct Whose {
@@ -29,9 +31,9 @@ struct Whose {
 }
 
 impl Holdings {
-    pub(super) fn new(session: SessionId) -> Self {
+    pub(super) fn new(session: SessionId, shards: usize) -> Self {
         let epochs = (0..BUCKETS).map(|_| AtomicU64::new(0)).collect();
-        Self { epochs, whose: Mutex::new(Whose { session, leaving: BTreeMap::new() }) }
+        Self { epochs, whose: Mutex::new(Whose { session, leaving: BTreeMap::new() }), shards }
     }
 
     fn load(&self, bucket: Bucket) -> u64 {
@@ -64,14 +66,19 @@ impl Holdings {
         }
     }
 
-    /// Owners have changed in the map.
-    pub(super) fn moved(&self, state: &State, moved: Moved<'_>) {
+    /// Owners have changed in the map of a group. Of buckets that are not its own it knows nothing.
+    pub(super) fn moved(&self, shard: usize, state: &State, moved: Moved<'_>) {
         let mut whose = lock(&self.whose);
+        let is_kept = |bucket: &Bucket| usize::from(*bucket) % self.shards == shard;
         match moved {
             Moved::These(buckets) => {
-                buckets.iter().for_each(|bucket| self.follow(&mut whose, *bucket, state))
+                let kept = buckets.iter().copied().filter(is_kept);
+                kept.for_each(|bucket| self.follow(&mut whose, bucket, state));
             }
-            Moved::Any => (0..=Bucket::MAX).for_each(|bucket| self.follow(&mut whose, bucket, state)),
+            Moved::Any => {
+                let kept = (0..=Bucket::MAX).filter(is_kept);
+                kept.for_each(|bucket| self.follow(&mut whose, bucket, state));
+            }
         }
     }
 
@@ -104,14 +111,12 @@ impl Holdings {
         self.follow(&mut whose, bucket, state);
     }
 
-    /// Another session takes the place of the one before. It holds what the map says, however long it has been there.
-    pub(super) fn adopt(&self, session: SessionId, state: &State) {
+    /// Another session takes the place of the one before. What the maps say that it holds already, it holds when they
+    /// have been looked through again.
+    pub(super) fn adopt(&self, session: SessionId) {
         let mut whose = lock(&self.whose);
         *whose = Whose { session, leaving: BTreeMap::new() };
-        for bucket in 0..=Bucket::MAX {
-            self.store(bucket, 0);
-            self.follow(&mut whose, bucket, state);
-        }
+        (0..=Bucket::MAX).for_each(|bucket| self.store(bucket, 0));
     }
 }
 
@@ -130,7 +135,8 @@ mod tests {
 
     impl Node {
         fn new() -> Self {
-            let mut node = Self { state: State::default(), index: 0, holdings: Holdings::new(SessionId(0)) };
+            let mut node =
+                Self { state: State::default(), index: 0, holdings: Holdings::new(SessionId(0), 1) };
             node.apply(Command::Found { site: 1, incarnation: 1 });
             node
         }
@@ -139,8 +145,13 @@ mod tests {
             self.index += 1;
             let id = RequestId { client: 1, seq: self.index };
             let answer = self.state.apply(self.index, &Request { id, command }, &mut Touched::default());
-            self.holdings.moved(&self.state, Moved::Any);
+            self.holdings.moved(0, &self.state, Moved::Any);
             answer
+        }
+
+        fn adopt(&self, session: SessionId) {
+            self.holdings.adopt(session);
+            self.holdings.moved(0, &self.state, Moved::Any);
         }
 
         fn open(&mut self, node: u8) -> SessionId {
@@ -160,7 +171,7 @@ mod tests {
         let mut node = Node::new();
         let session = node.open(1);
         node.open(2);
-        node.holdings.adopt(session, &node.state);
+        node.adopt(session);
         let epoch = node.assign(9, 1);
         assert_eq!(node.holdings.held(9), Some(epoch));
         node.assign(10, 2);
@@ -173,7 +184,7 @@ mod tests {
     fn what_is_being_given_up_is_not_held_whatever_the_map_says_meanwhile() {
         let mut node = Node::new();
         let session = node.open(1);
-        node.holdings.adopt(session, &node.state);
+        node.adopt(session);
         let epoch = node.assign(9, 1);
         assert_eq!(node.holdings.leave(9), Some(epoch));
         node.open(2);
@@ -196,13 +207,13 @@ mod tests {
         // (L-LE3)
         let mut node = Node::new();
         let old = node.open(1);
-        node.holdings.adopt(old, &node.state);
+        node.adopt(old);
         let epoch = node.assign(9, 1);
         let runs = [Run { first: 9, last: 9, epoch }];
         // The service gives the new session a bucket before this node knows that the session is its own.
         let new = node.open(1);
         let given = node.assign(10, 1);
-        node.holdings.adopt(new, &node.state);
+        node.adopt(new);
         assert_eq!((node.holdings.held(9), node.holdings.held(10)), (None, Some(given)));
         node.holdings.granted(old, &runs);
         assert_eq!(node.holdings.held(9), None, "a late answer to the old session");
@@ -212,7 +223,7 @@ mod tests {
     fn an_older_map_forgets_nothing_that_was_answered_since() {
         let mut node = Node::new();
         let session = node.open(1);
-        node.holdings.adopt(session, &node.state);
+        node.adopt(session);
         let first = node.assign(9, 1);
         node.apply(Command::Release { bucket: 9, epoch: first });
         let newer = first.next().expect("low");

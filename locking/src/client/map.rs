@@ -3,11 +3,16 @@
 //! It is read from the state that is applied here, which may lag a little (L-RS7): a node that is asked in vain says
 //! so, and the map is read again. Nothing that must be right depends on it.
 
+use std::collections::BTreeMap;
+
 use model::Epoch;
 use tokio::sync::watch;
+use tokio::task::JoinHandle;
 
-use super::Locking;
-use crate::command::{Bucket, NodeId, SessionId};
+use super::buckets::Shard;
+use super::{Inner, Locking};
+use crate::command::{BUCKETS, Bucket, NodeId, SessionId};
+use crate::server::Voter;
 use crate::state::{Holder, SessionState, State};
 
 /// Who owns a bucket.
@@ -72,7 +77,7 @@ pub struct BucketStatus {
 impl Locking {
     /// Who holds a bucket, as far as is applied here.
     pub fn bucket(&self, bucket: Bucket) -> BucketStatus {
-        self.0.voter.reader().read(|state| {
+        self.0.shard(bucket).voter.reader().read(|state| {
             let found = state.bucket(bucket);
             let session = found.session();
             let owner = session.and_then(|id| state.sessions.get(&id));
@@ -95,7 +100,7 @@ impl Locking {
         if let Some(epoch) = self.held(bucket) {
             return Owner::Here(epoch);
         }
-        let found = self.0.voter.reader().read(|state| {
+        let found = self.0.shard(bucket).voter.reader().read(|state| {
             let owner = state.bucket(bucket).session().and_then(|id| state.sessions.get(&id));
             owner.filter(|owner| owner.state == SessionState::Live).map(|owner| owner.node)
         });
@@ -106,28 +111,31 @@ impl Locking {
     /// Buckets of this node's session that are to be handed over, and to whom.
     pub fn to_hand_over(&self) -> Vec<(Bucket, NodeId)> {
         let session = self.session();
-        self.0.voter.reader().read(|state| {
-            let wanted = (0..=Bucket::MAX).filter_map(|bucket| match state.bucket(bucket).holder {
-                Holder::Draining(owner, to) if owner == session => Some((bucket, to)),
-                Holder::Draining(..) | Holder::Owned(_) | Holder::Free => None,
-            });
-            wanted.collect()
-        })
+        let mut wanted = Vec::new();
+        self.0.each_bucket(|state, bucket| match state.bucket(bucket).holder {
+            Holder::Draining(owner, to) if owner == session => wanted.push((bucket, to)),
+            Holder::Draining(..) | Holder::Owned(_) | Holder::Free => {}
+        });
+        wanted.sort_unstable();
+        wanted
     }
 
     /// Where a bucket is.
     pub fn placed(&self, bucket: Bucket) -> Placed {
-        self.0.voter.reader().read(|state| placed(state, bucket))
+        self.0.shard(bucket).voter.reader().read(|state| placed(state, bucket))
     }
 
     /// Where every bucket is, in their order.
     pub fn map(&self) -> Vec<Placed> {
-        self.0.voter.reader().read(|state| (0..=Bucket::MAX).map(|bucket| placed(state, bucket)).collect())
+        let mut all = vec![Placed::Free; BUCKETS];
+        self.0.each_bucket(|state, bucket| all[usize::from(bucket)] = placed(state, bucket));
+        all
     }
 
-    /// Tells when owners, sessions or members have changed, by the place in the log that all nodes share.
+    /// Tells when owners, sessions or members have changed, by a number that rises, and is the same at nodes that have
+    /// heard the same.
     pub fn map_changes(&self) -> watch::Receiver<u64> {
-        self.0.voter.reader().map()
+        self.0.map.clone()
     }
 
     /// All nodes of the site that are configured, members, or have a session.
@@ -136,8 +144,14 @@ impl Locking {
         let mut nodes = self.0.voter.addresses();
         nodes.extend(self.0.members.iter().map(|(node, address)| (*node, address.clone())));
         nodes.entry(self.0.node.0).or_default();
+        let mut held: BTreeMap<SessionId, u32> = BTreeMap::new();
+        for shard in &self.0.shards {
+            shard.voter.reader().read(|state| {
+                state.sessions.iter().for_each(|(id, of)| *held.entry(*id).or_default() += of.buckets);
+            });
+        }
         self.0.voter.reader().read(|state| {
-            for node in live(state).map(|(_, node, _)| node) {
+            for (_, node) in live(state) {
                 nodes.entry(node.0).or_default();
             }
             nodes
@@ -149,13 +163,13 @@ impl Locking {
                         node if group.learners.contains(node) => Role::Learner,
                         _ => Role::Outside,
                     };
-                    let session = live(state).filter(|(_, of, _)| of.0 == *node).last();
+                    let session = live(state).filter(|(_, of)| of.0 == *node).last();
                     NodeStatus {
                         id: NodeId(*node),
                         address: address.clone(),
                         role,
-                        session: session.map(|(id, _, _)| id),
-                        buckets: session.map_or(0, |(_, _, buckets)| buckets),
+                        session: session.map(|(id, _)| id),
+                        buckets: session.map_or(0, |(id, _)| held.get(&id).copied().unwrap_or(0)),
                         draining: state.draining.contains(&NodeId(*node)),
                     }
                 })
@@ -175,7 +189,38 @@ fn placed(state: &State, bucket: Bucket) -> Placed {
     }
 }
 
-fn live(state: &State) -> impl Iterator<Item = (SessionId, NodeId, u32)> {
-    let live = state.sessions.iter().filter(|(_, session)| session.state == SessionState::Live);
-    live.map(|(id, session)| (*id, session.node, session.buckets))
+fn live(state: &State) -> impl Iterator<Item = (SessionId, NodeId)> {
+    state.live_sessions().map(|(id, session)| (id, session.node))
+}
+
+impl Inner {
+    /// Looks at every bucket in the state of the group that keeps it.
+    fn each_bucket(&self, mut look: impl FnMut(&State, Bucket)) {
+        for (place, shard) in self.shards.iter().enumerate() {
+            let kept = (0..=Bucket::MAX).filter(|bucket| usize::from(*bucket) % self.shards.len() == place);
+            shard.voter.reader().read(|state| kept.for_each(|bucket| look(state, bucket)));
+        }
+    }
+}
+
+/// One number for the maps of all groups: the sum of how far each has come.
+pub(super) fn follow(first: &Voter, shards: &[Shard]) -> (watch::Receiver<u64>, Vec<JoinHandle<()>>) {
+    if shards.len() == 1 {
+        return (first.reader().map(), Vec::new());
+    }
+    let beside = shards.iter().map(|shard| shard.voter.reader().map());
+    let maps: Vec<watch::Receiver<u64>> = std::iter::once(first.reader().map()).chain(beside).collect();
+    let sum = |maps: &[watch::Receiver<u64>]| maps.iter().map(|map| *map.borrow()).sum();
+    let (told, all) = watch::channel(sum(&maps));
+    let following = tokio::spawn(async move {
+        let mut maps = maps;
+        loop {
+            let changes = maps.iter_mut().map(|map| Box::pin(map.changed()));
+            if futures::future::select_all(changes).await.0.is_err() {
+                return;
+            }
+            told.send_replace(sum(&maps));
+        }
+    });
+    (all, vec![following])
 }

@@ -6,11 +6,12 @@
 //! - Witnesses go in the order in which they were submitted.
 
 mod batch;
+mod buckets;
 mod counters;
 mod holdings;
 mod map;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -23,19 +24,19 @@ pub use batch::{Ticket, WitnessError};
 pub use counters::{LATENCY_BOUNDS_US, WitnessCounters};
 pub use map::{BucketStatus, NodeStatus, Owner, Placed, Role};
 
-use batch::Batcher;
+use buckets::Shard;
 use counters::Counters;
 use holdings::Holdings;
 
 use crate::clock::boottime;
 use crate::command::{
-    Answer, Bucket, Command, NodeId, Record, Refusal, Request, RequestId, Run, SessionId, Subkey, Value,
-    Wanted, Witness,
+    Answer, Bucket, Command, NodeId, Record, Refusal, Request, RequestId, SessionId, Subkey, Value, Witness,
 };
 use crate::lease::{Lease, Length};
 use crate::peer::message::Change;
 use crate::raft::log::LogOptions;
 use crate::server::{ChangeError, GroupStatus, NoAnswer, Site, StartError, Voter, VoterOptions};
+use crate::state::State;
 
 /// How the service of a node is to be started.
 #[derive(Clone)]
@@ -51,6 +52,9 @@ pub struct Options {
     pub log: LogOptions,
     /// Keeps a copy of the applied state in `state_dir`, on the real disk whatever `fs` is.
     pub local_copy: bool,
+    /// Groups that keep buckets: 1, or as many beside the one that keeps sessions and nodes. Fixed when the site is
+    /// founded.
+    pub groups: u16,
     /// The other nodes of the site; `None` for a site of one node.
     pub peers: Option<Site>,
 }
@@ -58,7 +62,18 @@ pub struct Options {
 impl Options {
     pub fn new(state_dir: PathBuf, fs: Arc<dyn Fs>, node_id: u8, site: u8, incarnation_floor: u32) -> Self {
         let (lease, log) = (Length::DEFAULT, LogOptions::default());
-        Self { state_dir, fs, node_id, site, incarnation_floor, lease, log, local_copy: true, peers: None }
+        Self {
+            state_dir,
+            fs,
+            node_id,
+            site,
+            incarnation_floor,
+            lease,
+            log,
+            local_copy: true,
+            groups: 1,
+            peers: None,
+        }
     }
 }
 
@@ -83,7 +98,10 @@ pub struct Status {
     pub node_id: u8,
     pub site: u8,
     pub incarnation: u32,
+    /// The group that keeps sessions and nodes, and the buckets too if it is the only one.
     pub group: GroupStatus,
+    /// The groups that keep buckets, if those are others.
+    pub shards: Vec<GroupStatus>,
     pub session: SessionId,
     pub session_live: bool,
     pub lease_remaining: Duration,
@@ -101,6 +119,8 @@ struct Tenure {
 
 struct Inner {
     voter: Arc<Voter>,
+    /// The groups that keep buckets; the only one is the first group itself.
+    shards: Vec<Shard>,
     node: NodeId,
     site: u8,
     /// The configured voters with their addresses.
@@ -110,12 +130,12 @@ struct Inner {
     tenure: Arc<Mutex<Tenure>>,
     sessions: watch::Sender<SessionId>,
     holdings: Arc<Holdings>,
-    wanted: Mutex<BTreeSet<Bucket>>,
-    /// One request at a time, so that the service's memory of answers always covers the one under way.
+    /// About sessions. One at a time, so that the service's memory of answers always covers the one under way.
     requests: tokio::sync::Mutex<Requests>,
-    batcher: Batcher,
+    /// Tells when the map has changed in any group.
+    map: watch::Receiver<u64>,
     counters: Arc<Counters>,
-    renewing: Mutex<Option<tokio::task::JoinHandle<()>>>,
+    tasks: Mutex<Vec<tokio::task::JoinHandle<()>>>,
 }
 
 struct Requests {
@@ -124,6 +144,10 @@ struct Requests {
 }
 
 impl Requests {
+    fn new() -> Self {
+        Self { client: rand::random(), seq: 0 }
+    }
+
     async fn ask(&mut self, voter: &Voter, command: Command) -> Result<Answer, NoAnswer> {
         self.seq += 1;
         let id = RequestId { client: self.client, seq: self.seq };
@@ -145,7 +169,7 @@ impl Locking {
     /// several nodes it returns when a majority is up; the door in the options is served meanwhile.
     pub async fn start(options: Options) -> Result<Self, StartError> {
         let members = options.peers.as_ref().map(|site| site.members.clone()).unwrap_or_default();
-        let voter = Voter::start(VoterOptions {
+        let voters = VoterOptions {
             copy: options.local_copy.then(|| options.state_dir.join("applied")),
             state_dir: options.state_dir,
             fs: options.fs,
@@ -154,46 +178,65 @@ impl Locking {
             site: options.site,
             incarnation_floor: options.incarnation_floor,
             lease: options.lease,
+            groups: options.groups,
             peers: options.peers,
-        });
-        let voter = Arc::new(voter.await?);
-        let config = voter.reader().read(|state| state.config);
-        let incarnation = config.map_or(0, |config| config.incarnation);
-        let node = NodeId(options.node_id);
-        let mut requests = Requests { client: rand::random(), seq: 0 };
-        let opened = open_session(&voter, &mut requests, node, options.lease).await;
-        let tenure = match opened {
-            Ok(tenure) => tenure,
+        };
+        let voter = Arc::new(Voter::start(voters.clone()).await?);
+        match Self::start_on(&voter, &voters, members).await {
+            Ok(locking) => Ok(locking),
             Err(error) => {
                 voter.shutdown().await;
+                Err(error)
+            }
+        }
+    }
+
+    async fn start_on(
+        voter: &Arc<Voter>,
+        options: &VoterOptions,
+        members: BTreeMap<u8, String>,
+    ) -> Result<Self, StartError> {
+        let mut keepers: Vec<Arc<Voter>> =
+            voter.start_shards(options).await?.into_iter().map(Arc::new).collect();
+        let node = NodeId(options.node_id);
+        let mut requests = Requests::new();
+        let tenure = match open_session(voter, &mut requests, node, options.lease).await {
+            Ok(tenure) => tenure,
+            Err(error) => {
+                for shard in keepers {
+                    shard.shutdown().await;
+                }
                 return Err(StartError::Raft(error.to_string()));
             }
         };
-        let counters = Arc::new(Counters::default());
+        if keepers.is_empty() {
+            keepers.push(Arc::clone(voter));
+        }
+        let holdings = Arc::new(Holdings::new(tenure.session, keepers.len()));
         let sessions = watch::Sender::new(tenure.session);
-        let holdings = Arc::new(Holdings::new(tenure.session));
-        let follows = Arc::clone(&holdings);
-        voter.reader().follow(Box::new(move |state, moved| follows.moved(state, moved)));
         let tenure = Arc::new(Mutex::new(tenure));
-        let hoped = Arc::clone(&tenure);
-        let hope = Box::new(move || lock(&hoped).lease.may_read(boottime()));
+        let counters = Arc::new(Counters::default());
+        let start = |(place, keeper)| Shard::start(place, keeper, &holdings, &tenure, &counters);
+        let shards: Vec<Shard> = keepers.into_iter().enumerate().map(start).collect();
+        let (map, following) = map::follow(voter, &shards);
+        let config = voter.reader().read(|state| state.config);
         let inner = Arc::new(Inner {
-            batcher: Batcher::start(Arc::clone(&voter), Arc::clone(&counters), hope),
-            voter,
+            voter: Arc::clone(voter),
+            shards,
             node,
             members,
             site: options.site,
-            incarnation,
+            incarnation: config.map_or(0, |config| config.incarnation),
             length: options.lease,
             sessions,
             tenure,
             holdings,
-            wanted: Mutex::new(BTreeSet::new()),
             requests: tokio::sync::Mutex::new(requests),
+            map,
             counters,
-            renewing: Mutex::new(None),
+            tasks: Mutex::new(following),
         });
-        *lock(&inner.renewing) = Some(tokio::spawn(renew(Arc::downgrade(&inner), options.lease)));
+        lock(&inner.tasks).push(tokio::spawn(renew(Arc::downgrade(&inner), options.lease)));
         Ok(Self(inner))
     }
 
@@ -222,129 +265,55 @@ impl Locking {
         lock(&self.0.tenure).lease.may_read(boottime())
     }
 
-    /// The epoch under which this session holds the bucket, without asking anybody.
-    pub fn held(&self, bucket: Bucket) -> Option<Epoch> {
-        self.0.holdings.held(bucket)
-    }
-
-    /// Makes this node the owner of a bucket. One that it holds already is answered as it is.
-    pub async fn grant(&self, bucket: Bucket) -> Result<Epoch, GrantError> {
-        if let Some(epoch) = self.held(bucket) {
-            return Ok(epoch);
-        }
-        lock(&self.0.wanted).insert(bucket);
-        let mut requests = self.0.requests.lock().await;
-        // Whoever had the turn before may have asked for us.
-        if let Some(epoch) = self.held(bucket) {
-            return Ok(epoch);
-        }
-        let mut wanted: Vec<Bucket> = std::mem::take(&mut *lock(&self.0.wanted)).into_iter().collect();
-        if wanted.binary_search(&bucket).is_err() {
-            wanted.push(bucket);
-        }
-        self.ask_for(&mut requests, Wanted::These(wanted)).await?;
-        self.held(bucket).ok_or_else(|| self.why_not(bucket))
-    }
-
-    fn why_not(&self, bucket: Bucket) -> GrantError {
-        let held_by_other = self.0.voter.reader().read(|state| {
-            let owner = state.bucket(bucket).session();
-            owner.is_some_and(|owner| state.is_live(owner)) || state.may_be_given(self.0.node)
-        });
-        if held_by_other { GrantError::HeldElsewhere(bucket) } else { GrantError::Draining(bucket) }
-    }
-
-    /// Makes this node the owner of every bucket that nobody holds. Returns how many it holds then.
-    pub async fn grant_all(&self) -> Result<usize, GrantError> {
-        let mut requests = self.0.requests.lock().await;
-        let runs = self.ask_for(&mut requests, Wanted::AllFree).await?;
-        Ok(count(&runs))
-    }
-
-    async fn ask_for(&self, requests: &mut Requests, wanted: Wanted) -> Result<Vec<Run>, GrantError> {
-        let session = self.session();
-        match requests.ask(&self.0.voter, Command::Grant { session, wanted }).await? {
-            Answer::Granted(runs) => {
-                self.0.holdings.granted(session, &runs);
-                Ok(runs)
-            }
-            Answer::Refused(refusal) => Err(GrantError::Refused(refusal)),
-            other @ (Answer::Done | Answer::Nothing | Answer::Opened(_) | Answer::Witnessed { .. }) => {
-                Err(unexpected(&other).into())
-            }
-        }
-    }
-
-    /// Gives a bucket back. The caller has finished everything that it had begun under its epoch.
-    pub async fn release(&self, bucket: Bucket) -> Result<(), GrantError> {
-        self.leave(bucket, |epoch| Command::Release { bucket, epoch }).await
-    }
-
-    /// Gives a bucket that this node was asked to hand over to the node that is to have it (§7.1), in one step. The
-    /// caller has finished everything that it had begun under its epoch. If that node has died meanwhile the bucket
-    /// becomes free; if the wish was taken back it stays here, and [`Refusal::NotDraining`] says so.
-    pub async fn hand_over(&self, bucket: Bucket) -> Result<(), GrantError> {
-        self.leave(bucket, |epoch| Command::HandOver { bucket, epoch }).await
-    }
-
-    /// Nothing is begun under the epoch any more from before the service is asked: it may be over at any moment.
-    async fn leave(&self, bucket: Bucket, how: impl FnOnce(Epoch) -> Command) -> Result<(), GrantError> {
-        let mut requests = self.0.requests.lock().await;
-        let Some(epoch) = self.0.holdings.leave(bucket) else { return Ok(()) };
-        match requests.ask(&self.0.voter, how(epoch)).await? {
-            Answer::Done => Ok(()),
-            Answer::Refused(refusal) => {
-                self.0.voter.reader().read(|state| self.0.holdings.stay(bucket, state));
-                Err(GrantError::Refused(refusal))
-            }
-            other @ (Answer::Nothing | Answer::Opened(_) | Answer::Granted(_) | Answer::Witnessed { .. }) => {
-                Err(unexpected(&other).into())
-            }
-        }
-    }
-
-    /// Gives a node those of these buckets that no live session holds: after a crash, or to spread them. Returns how
-    /// many of them it holds then.
-    pub async fn assign(&self, buckets: Vec<Bucket>, to: NodeId) -> Result<usize, GrantError> {
-        let mut requests = self.0.requests.lock().await;
-        match requests.ask(&self.0.voter, Command::Assign { buckets, to }).await? {
-            Answer::Granted(runs) => Ok(count(&runs)),
-            Answer::Refused(refusal) => Err(GrantError::Refused(refusal)),
-            other @ (Answer::Done | Answer::Nothing | Answer::Opened(_) | Answer::Witnessed { .. }) => {
-                Err(unexpected(&other).into())
-            }
-        }
-    }
-
-    /// Asks the owner of a bucket to hand it over to a node, or with `None` to keep it (§7.1). The owner sees it in
-    /// [`Self::to_hand_over`], finishes what it has begun and calls [`Self::hand_over`].
-    pub async fn drain(&self, bucket: Bucket, to: Option<NodeId>) -> Result<(), GrantError> {
-        let mut requests = self.0.requests.lock().await;
-        let epoch = self.0.voter.reader().read(|state| state.bucket(bucket).epoch);
-        match requests.ask(&self.0.voter, Command::Drain { bucket, epoch, to }).await? {
-            Answer::Done => Ok(()),
-            Answer::Refused(refusal) => Err(GrantError::Refused(refusal)),
-            other @ (Answer::Nothing | Answer::Opened(_) | Answer::Granted(_) | Answer::Witnessed { .. }) => {
-                Err(unexpected(&other).into())
-            }
-        }
-    }
-
     /// Changes who takes part: see [`Change`]. Any node can be asked.
     pub async fn change(&self, change: Change) -> Result<(), ChangeError> {
-        self.0.voter.change(change).await
+        let first = &self.0.voter;
+        match &change {
+            Change::Dead { .. } | Change::Drain { .. } | Change::Undrain { .. } => {
+                first.change(change).await?;
+                Ok(self.tell_shards().await?)
+            }
+            Change::Add { .. } | Change::TransferLeader { .. } => {
+                first.change(change.clone()).await?;
+                self.change_shards(&change).await
+            }
+            Change::Remove { .. } => {
+                // Once the first group has let it out, nobody hears it any more in any.
+                self.change_shards(&change).await?;
+                first.change(change).await
+            }
+        }
+    }
+
+    /// Has all groups know now what the first one knows; they would hear of it soon.
+    async fn tell_shards(&self) -> Result<(), NoAnswer> {
+        if self.0.shards_beside().next().is_none() {
+            return Ok(());
+        }
+        self.0.voter.confirm().await?;
+        let told = self.0.shards_beside().map(|shard| shard.voter.tell_news());
+        futures::future::try_join_all(told).await.map(drop)
+    }
+
+    async fn change_shards(&self, change: &Change) -> Result<(), ChangeError> {
+        for shard in self.0.shards_beside() {
+            shard.voter.change(change.clone()).await?;
+        }
+        Ok(())
     }
 
     /// Reads a witness as of now or later (L-SM3). `None`: the account is new.
     pub async fn read_witness(&self, bucket: Bucket, subkey: &Subkey) -> Result<Option<Witness>, NoAnswer> {
-        self.0.voter.confirm().await?;
-        Ok(self.0.voter.reader().read(|state| state.witness(bucket, subkey)))
+        let voter = &self.0.shard(bucket).voter;
+        voter.confirm().await?;
+        Ok(voter.reader().read(|state| state.witness(bucket, subkey)))
     }
 
     /// Removes the witness of an account that is gone for good.
     pub async fn forget(&self, bucket: Bucket, epoch: Epoch, subkey: Subkey) -> Result<(), WitnessError> {
-        let mut requests = self.0.requests.lock().await;
-        match requests.ask(&self.0.voter, Command::Forget { bucket, epoch, subkey }).await {
+        let shard = self.0.shard(bucket);
+        let mut requests = shard.requests.lock().await;
+        match requests.ask(&shard.voter, Command::Forget { bucket, epoch, subkey }).await {
             Ok(Answer::Done) => Ok(()),
             Ok(Answer::Refused(Refusal::StaleEpoch)) => Err(WitnessError::StaleEpoch),
             Ok(other) => {
@@ -357,7 +326,7 @@ impl Locking {
 
     /// Hands a witness in, from any thread, without waiting. Witnesses of one account are handed in in order.
     pub fn submit(&self, record: Record) -> Ticket {
-        self.0.batcher.submit(record)
+        self.0.shard(record.bucket).batcher.submit(record)
     }
 
     /// Has a change witnessed. `Ok` is the moment from which it counts (L-CM1).
@@ -386,50 +355,64 @@ impl Locking {
 
     pub fn status(&self) -> Status {
         let Tenure { session, lease } = *lock(&self.0.tenure);
-        let reader = self.0.voter.reader();
-        let (session_live, witnesses) = reader.read(|state| (state.is_live(session), state.witness_count()));
+        let count = |shard: &Shard| shard.voter.reader().read(State::witness_count);
         Status {
             node_id: self.0.node.0,
             site: self.0.site,
             incarnation: self.0.incarnation,
             group: self.0.voter.status(),
+            shards: self.0.shards_beside().map(|shard| shard.voter.status()).collect(),
             session,
-            session_live,
+            session_live: self.0.voter.reader().read(|state| state.is_live(session)),
             lease_remaining: lease.remaining(boottime()),
             buckets: self.0.holdings.count(),
-            witnesses,
+            witnesses: self.0.shards.iter().map(count).sum(),
             counters: self.0.counters.read(),
         }
     }
 
-    /// The voter below, for tests and for the commands of an operator.
+    /// The voter of the first group, for tests and for the commands of an operator.
     pub fn voter(&self) -> &Voter {
         &self.0.voter
     }
 
+    /// The voters of all groups, the first one first.
+    pub fn voters(&self) -> Vec<&Voter> {
+        let beside = self.0.shards_beside().map(|shard| &*shard.voter);
+        std::iter::once(&*self.0.voter).chain(beside).collect()
+    }
+
     /// Returns why, when the service has stopped for good. The process must end then (L-RS1).
     pub async fn stopped(&self) -> String {
-        self.0.voter.stopped().await
+        let stopped = self.voters().into_iter().map(|voter| Box::pin(voter.stopped()));
+        futures::future::select_all(stopped).await.0
     }
 
     /// Waits for the witnesses that were handed in, closes the session and stops the voter.
     pub async fn shutdown(&self) {
-        let renewing = lock(&self.0.renewing).take();
-        if let Some(renewing) = renewing {
-            renewing.abort();
-        }
-        self.0.batcher.finish().await;
+        std::mem::take(&mut *lock(&self.0.tasks)).iter().for_each(tokio::task::JoinHandle::abort);
+        futures::future::join_all(self.0.shards.iter().map(|shard| shard.batcher.finish())).await;
         let session = self.session();
         let mut requests = self.0.requests.lock().await;
         if let Err(error) = requests.ask(&self.0.voter, Command::SessionClose { session }).await {
             tracing::warn!(%error, %session, "the session was not closed; the next one replaces it");
         }
-        self.0.voter.step_down().await;
-        self.0.voter.shutdown().await;
+        let voters = self.voters();
+        futures::future::join_all(voters.iter().map(|voter| voter.step_down())).await;
+        futures::future::join_all(voters.iter().map(|voter| voter.shutdown())).await;
     }
 }
 
 impl Inner {
+    /// The groups that keep buckets, where they are not the first one.
+    fn shards_beside(&self) -> impl Iterator<Item = &Shard> {
+        self.shards.iter().filter(|shard| !Arc::ptr_eq(&shard.voter, &self.voter))
+    }
+
+    fn shard(&self, bucket: Bucket) -> &Shard {
+        &self.shards[usize::from(bucket) % self.shards.len()]
+    }
+
     /// One renewal. It is acknowledged when a quorum agrees who leads, and the session is live in what it agreed on.
     async fn renew_once(&self) {
         let sent = boottime();
@@ -458,17 +441,14 @@ impl Inner {
         match open_session(&self.voter, &mut requests, self.node, self.length).await {
             Ok(tenure) => {
                 // What is held is the new session's before its lease is believed in: never an old epoch under it.
-                self.voter.reader().read(|state| self.holdings.adopt(tenure.session, state));
+                self.holdings.adopt(tenure.session);
+                self.shards.iter().for_each(|shard| shard.look_through(&self.holdings));
                 *lock(&self.tenure) = tenure;
                 self.sessions.send_replace(tenure.session);
             }
             Err(error) => tracing::error!(%error, "no new session"),
         }
     }
-}
-
-fn count(runs: &[Run]) -> usize {
-    runs.iter().map(|run| usize::from(run.last.saturating_sub(run.first)) + 1).sum()
 }
 
 fn unexpected(answer: &Answer) -> NoAnswer {

@@ -63,13 +63,16 @@ impl Peers for GrpcPeers {
     fn call(
         &self,
         to: u8,
+        group: u16,
         kind: Kind,
         payload: Bytes,
         deadline: Duration,
     ) -> BoxFuture<'static, Result<Bytes, CallError>> {
         let client = self.client(to);
         let (site, from, kind) = (self.site.clone(), self.node, kind.number());
-        Box::pin(async move { client?.call(Envelope { site, from, to, kind, payload }, deadline).await })
+        Box::pin(
+            async move { client?.call(Envelope { site, from, to, group, kind, payload }, deadline).await },
+        )
     }
 
     fn learn(&self, node: u8, address: &str) {

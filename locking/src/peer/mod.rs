@@ -9,6 +9,7 @@ pub mod grpc;
 pub mod message;
 pub mod wires;
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
@@ -25,10 +26,11 @@ pub const MESSAGE_BYTES_MAX: usize = rpc::coordination::MESSAGE_BYTES_MAX;
 
 /// The way to other nodes.
 pub trait Peers: Send + Sync + 'static {
-    /// Sends a message to a node and waits for the answer, at most so long.
+    /// Sends a message to a group's voter at a node and waits for the answer, at most so long.
     fn call(
         &self,
         to: u8,
+        group: u16,
         kind: Kind,
         payload: Bytes,
         deadline: Duration,
@@ -42,7 +44,14 @@ pub trait Peers: Send + Sync + 'static {
 pub(crate) struct Alone;
 
 impl Peers for Alone {
-    fn call(&self, to: u8, _: Kind, _: Bytes, _: Duration) -> BoxFuture<'static, Result<Bytes, CallError>> {
+    fn call(
+        &self,
+        to: u8,
+        _: u16,
+        _: Kind,
+        _: Bytes,
+        _: Duration,
+    ) -> BoxFuture<'static, Result<Bytes, CallError>> {
         Box::pin(async move { Err(CallError::NoAnswer(format!("this node has no way to node {to}"))) })
     }
 
@@ -51,7 +60,7 @@ impl Peers for Alone {
 
 /// Where messages for this node arrive. Made before the voter, so that it can be served while the voter starts.
 #[derive(Default)]
-pub struct Door(Mutex<Behind>);
+pub struct Door(Mutex<BTreeMap<u16, Behind>>);
 
 /// What is behind the door.
 #[derive(Clone, Default)]
@@ -68,31 +77,37 @@ impl Door {
         Arc::new(Self::default())
     }
 
-    pub(crate) fn put(&self, behind: Behind) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = behind;
+    pub(crate) fn put(&self, group: u16, behind: Behind) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(group, behind);
     }
 
     /// A voter goes; one that came after it stays.
     pub(crate) fn leave(&self, voter: &Arc<Core>) {
         let mut behind = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if matches!(&*behind, Behind::Voter(weak) if weak.ptr_eq(&Arc::downgrade(voter))) {
-            *behind = Behind::Nobody;
+        let is_it =
+            |behind: &Behind| matches!(behind, Behind::Voter(weak) if weak.ptr_eq(&Arc::downgrade(voter)));
+        if behind.get(&voter.group).is_some_and(is_it) {
+            behind.remove(&voter.group);
         }
     }
 
-    fn behind(&self) -> Behind {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    fn behind(&self, group: u16) -> Behind {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).get(&group).cloned().unwrap_or_default()
     }
 
     /// Carries out a message from a node of this site.
-    pub async fn handle(&self, from: u8, kind: u32, payload: Bytes) -> Result<Bytes, Refused> {
+    pub async fn handle(&self, from: u8, group: u16, kind: u32, payload: Bytes) -> Result<Bytes, Refused> {
         let kind = Kind::from_number(kind).ok_or_else(|| {
             Refused(format!("unknown message kind {kind}: run one version of roost on all nodes of a site"))
         })?;
         if payload.len() > MESSAGE_BYTES_MAX {
             return Err(Refused(format!("a message of {} bytes is too long", payload.len())));
         }
-        match self.behind() {
+        match self.behind(group) {
+            Behind::Nobody if group > 0 => Err(Refused(format!(
+                "group {group} of the coordination service is not running at this node: it is starting, or \
+                 cluster.groups differs between the nodes of this site"
+            ))),
             Behind::Nobody => Err(Refused("the coordination service of this node is not running".to_owned())),
             Behind::Blank(here) => match kind {
                 Kind::Hello => greet(&payload, &here),
@@ -113,7 +128,7 @@ impl Door {
 
 impl rpc::coordination::Handler for Door {
     async fn call(&self, envelope: rpc::coordination::Envelope) -> Result<Bytes, Refused> {
-        self.handle(envelope.from, envelope.kind, envelope.payload).await
+        self.handle(envelope.from, envelope.group, envelope.kind, envelope.payload).await
     }
 }
 

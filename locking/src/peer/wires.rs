@@ -126,6 +126,7 @@ impl Peers for End {
     fn call(
         &self,
         to: u8,
+        group: u16,
         kind: Kind,
         payload: Bytes,
         deadline: Duration,
@@ -141,7 +142,7 @@ impl Peers for End {
             };
             tokio::time::sleep(fate.delays[0]).await;
             // Once it has arrived it is carried out, whether or not its sender still waits.
-            let carried = tokio::spawn(async move { door.handle(from, kind.number(), payload).await });
+            let carried = tokio::spawn(async move { door.handle(from, group, kind.number(), payload).await });
             let answer = carried.await.map_err(|error| CallError::NoAnswer(error.to_string()))?;
             tokio::time::sleep(fate.delays[1]).await;
             if fate.reply_lost || wires.is_cut(to, from) || !wires.is_running(from, &process) {

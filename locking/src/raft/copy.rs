@@ -28,7 +28,7 @@ use super::machine::{Applied, Reader};
 use super::{LogId, StoredMembership};
 use crate::command::{BUCKETS, Bucket, NodeId, SessionId};
 use crate::state::{
-    BucketState, Config, Holder, Member, Memory, SHARD_BUCKETS, SHARDS, Session, Shard, State, Touched,
+    BucketState, Config, Holder, Member, Memory, SHARD_BUCKETS, SHARDS, Session, Shard, Share, State, Touched,
 };
 use crate::witnesses::Builder;
 
@@ -55,9 +55,10 @@ struct Head {
     totals: Totals,
     /// Since nodes can be emptied. A head without it is a shorter one.
     draining: BTreeSet<NodeId>,
+    share: Share,
 }
 
-/// [`Head`] before nodes could be emptied.
+/// [`Head`] before nodes could be emptied, and buckets kept by groups of their own.
 #[derive(Debug, Deserialize)]
 struct HeadWithoutDraining {
     store: u64,
@@ -80,8 +81,8 @@ impl From<HeadWithoutDraining> for Head {
     fn from(before: HeadWithoutDraining) -> Self {
         let HeadWithoutDraining { store, last, membership, config, sessions, clients, members, totals } =
             before;
-        let draining = BTreeSet::new();
-        Self { store, last, membership, config, sessions, clients, members, totals, draining }
+        let (draining, share) = (BTreeSet::new(), Share::WHOLE);
+        Self { store, last, membership, config, sessions, clients, members, totals, draining, share }
     }
 }
 
@@ -248,6 +249,7 @@ impl Copy {
             members: applied.state.members.clone(),
             totals: self.totals,
             draining: applied.state.draining.clone(),
+            share: applied.state.share,
         };
         batch.insert(HEAD_KEY, seal(HEAD_KEY, &coding::encode(&head)?));
         self.db.apply_batch(batch).map_err(io::Error::other)?;
@@ -349,6 +351,7 @@ fn assemble(head: &Head, buckets: &[BucketState], witnesses: Vec<Builder>) -> St
         clients: head.clients.clone(),
         members: head.members.clone(),
         draining: head.draining.clone(),
+        share: head.share,
         ..State::default()
     };
     let parts = buckets.chunks_exact(SHARD_BUCKETS).zip(witnesses);
@@ -404,6 +407,7 @@ mod tests {
             members,
             totals,
             draining: BTreeSet::from([NodeId(3)]),
+            share: Share { groups: 4, group: 2, mirrored: 9 },
         };
         let whole = coding::encode(&head).expect("encodes");
         assert_eq!(Head::decode(&whole).expect("reads").draining, head.draining);

@@ -74,6 +74,11 @@ impl Reader {
         look(&self.lock().applied.state)
     }
 
+    /// Looks at the state with the place in the log that it is of.
+    pub(crate) fn look<T>(&self, look: impl FnOnce(&Applied) -> T) -> T {
+        look(&self.lock().applied)
+    }
+
     /// Tells this one follower of all changes of owners from now on. It must be brief, and read nothing of this state.
     pub(crate) fn follow(&self, follower: Box<Follower>) {
         let current = self.lock();
@@ -249,6 +254,7 @@ fn moved_by(command: &Command) -> Option<Moved<'_>> {
         Command::SessionOpen { .. }
         | Command::SessionExpire { .. }
         | Command::SessionClose { .. }
+        | Command::Mirror(_)
         | Command::Grant { wanted: Wanted::AllFree, .. } => Some(Moved::Any),
         Command::Grant { wanted: Wanted::These(buckets), .. } | Command::Assign { buckets, .. } => {
             Some(Moved::These(buckets))
@@ -260,7 +266,8 @@ fn moved_by(command: &Command) -> Option<Moved<'_>> {
         | Command::Bind { .. }
         | Command::Enlist { .. }
         | Command::Retire { .. }
-        | Command::SetDraining { .. } => Some(Moved::These(&[])),
+        | Command::SetDraining { .. }
+        | Command::FoundGroups { .. } => Some(Moved::These(&[])),
     }
 }
 

@@ -42,7 +42,9 @@ pub struct Network {
     pub(crate) peers: Arc<dyn Peers>,
     pub(crate) me: RaftId,
     pub(crate) store: u64,
-    pub(crate) reader: Reader,
+    pub(crate) group: u16,
+    /// Where it is known who the others are: the state of the first group.
+    pub(crate) nodes: Reader,
 }
 
 /// Its way to one of them.
@@ -71,12 +73,14 @@ impl Way {
         body: impl Serialize,
         deadline: Duration,
     ) -> Result<T, Unreachable<TypeConfig>> {
-        let Network { peers, me, store, reader } = &self.network;
-        let to_store = reader.read(|state| state.store_of(self.to));
+        let Network { peers, me, store, group, nodes } = &self.network;
+        let to_store = nodes.read(|state| state.store_of(self.to));
         let frame = Frame { from: *me, store: *store, to: self.to, to_store, body };
         let payload = coding::encode(&frame).map_err(unreachable)?;
-        let answer =
-            peers.call(node_of(self.to), kind, payload.into(), deadline).await.map_err(unreachable)?;
+        let answer = peers
+            .call(node_of(self.to), *group, kind, payload.into(), deadline)
+            .await
+            .map_err(unreachable)?;
         coding::decode(&answer).map_err(unreachable)
     }
 }

@@ -27,7 +27,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{SnapshotMeta, coding};
 use crate::command::{NodeId, SessionId};
-use crate::state::{Config, Member, Memory, SHARDS, Session, Shard, State};
+use crate::state::{Config, Member, Memory, SHARDS, Session, Shard, Share, State};
 
 const MAGIC: &[u8; 8] = b"ROOSTSN4";
 const MAGIC_AS_ONE: &[u8; 8] = b"ROOSTSN3";
@@ -230,7 +230,7 @@ fn decode_as_one(magic: &[u8], rest: &[u8]) -> io::Result<(SnapshotMeta, State)>
             coding::decode(content)?
         };
     let Before { config, sessions, clients, shards } = before;
-    sound(meta, State { config, sessions, clients, shards, members, draining })
+    sound(meta, State { config, sessions, clients, shards, members, draining, share: Share::WHOLE })
 }
 
 /// What snapshots held of the state in all formats.

@@ -32,14 +32,14 @@ impl Core {
             let known = membership.nodes().find(|(id, _)| node_of(**id) == to);
             known.into_iter().for_each(|(_, node)| self.peers.learn(to, &node.addr));
         }
-        let member = self.reader.read(|state| state.members.get(&NodeId(to)).copied());
+        let member = self.nodes.read(|state| state.members.get(&NodeId(to)).copied());
         let to_store = member.filter(|member| !member.removed).map(|member| member.store);
         let frame = Frame { from: self.id, store: self.store, to: raft_id(to, 0), to_store, body: ask };
         let payload = match coding::encode(&frame) {
             Ok(payload) => payload,
             Err(error) => return Reply::Failed(error.to_string()),
         };
-        let answer = match self.peers.call(to, Kind::Ask, payload.into(), deadline).await {
+        let answer = match self.peers.call(to, self.group, Kind::Ask, payload.into(), deadline).await {
             Ok(answer) => answer,
             Err(error) => return Reply::Again(format!("node {to}: {error}")),
         };

@@ -36,8 +36,11 @@ pub(super) struct Incoming {
 
 /// A running voter, shared by all that use it.
 pub(crate) struct Core {
+    pub(crate) group: u16,
     pub(super) raft: Raft,
     pub(super) reader: Reader,
+    /// Where it is known who the nodes are: the state of the first group.
+    pub(super) nodes: Reader,
     pub(super) log: LogReader,
     pub(super) snapshots: Arc<Snapshots>,
     pub(super) peers: Arc<dyn Peers>,
@@ -144,7 +147,7 @@ impl Core {
         if node_of(frame.from) != from {
             return Err(format!("node {from} speaks as node {}", node_of(frame.from)));
         }
-        self.reader.read(|state| unwelcome(state, frame.from, frame.store)).map_or(Ok(()), Err)
+        self.nodes.read(|state| unwelcome(state, frame.from, frame.store)).map_or(Ok(()), Err)
     }
 
     fn check<T>(&self, from: u8, frame: &Frame<T>) -> Result<(), String> {

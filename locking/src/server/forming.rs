@@ -30,12 +30,32 @@ const SAY_EVERY: u32 = 200;
 const IDENTITY_BYTES_MAX: u64 = 4096;
 
 /// What stands in `raft/member`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Identity {
     pub node: u8,
     pub id: RaftId,
     /// The store that it belongs to.
     pub store: u64,
+    /// The stores of the groups that keep buckets, once it has them.
+    pub shards: Vec<u64>,
+}
+
+/// [`Identity`] before buckets were kept by groups of their own.
+#[derive(Deserialize)]
+struct Alone {
+    node: u8,
+    id: RaftId,
+    store: u64,
+}
+
+impl Identity {
+    /// What was written before is shorter, so it is never taken for the other.
+    fn decode(bytes: &[u8]) -> std::io::Result<Self> {
+        coding::decode(bytes).or_else(|_| {
+            let Alone { node, id, store } = coding::decode(bytes)?;
+            Ok(Self { node, id, store, shards: Vec::new() })
+        })
+    }
 }
 
 fn path(state_dir: &Path) -> PathBuf {
@@ -47,11 +67,12 @@ pub(super) fn read(options: &VoterOptions, store: u64, blank: bool) -> Result<Op
     let path = path(&options.state_dir);
     if !options.fs.exists(&path)? {
         // Voters of before sites had several nodes wrote none: they are founders.
-        let founder = Identity { node: options.node_id, id: raft_id(options.node_id, 0), store };
+        let id = raft_id(options.node_id, 0);
+        let founder = Identity { node: options.node_id, id, store, shards: Vec::new() };
         return Ok((!blank).then_some(founder));
     }
     let bytes = options.fs.read(&path, IDENTITY_BYTES_MAX)?;
-    let identity: Identity = coding::decode(&bytes)
+    let identity = Identity::decode(&bytes)
         .map_err(|error| StartError::Raft(format!("{} does not read: {error}", path.display())))?;
     if identity.node != options.node_id {
         return Err(StartError::OtherNode { found: identity.node, wanted: options.node_id });
@@ -104,7 +125,7 @@ impl Newcomer<'_> {
             site: self.options.site,
         };
         if let Some(site) = &self.options.peers {
-            site.door.put(Behind::Blank(here));
+            site.door.put(0, Behind::Blank(here));
         }
         for turn in 0u32.. {
             let others = self.ask_around().await;
@@ -135,7 +156,7 @@ impl Newcomer<'_> {
         let payload = bytes::Bytes::from(payload);
         let others = self.voters.iter().copied().filter(|other| *other != self.options.node_id);
         let calls = others.map(|other| {
-            let call = self.peers.call(other, Kind::Hello, payload.clone(), ASK_MAX);
+            let call = self.peers.call(other, 0, Kind::Hello, payload.clone(), ASK_MAX);
             async move {
                 match call
                     .await
@@ -189,7 +210,7 @@ impl Newcomer<'_> {
                 body,
             };
             let payload = coding::encode(&frame).ok()?;
-            let answer = self.peers.call(other, Kind::Ask, payload.into(), JOIN_MAX).await;
+            let answer = self.peers.call(other, 0, Kind::Ask, payload.into(), JOIN_MAX).await;
             match answer.ok().and_then(|answer| coding::decode::<Reply>(&answer).ok()) {
                 Some(Reply::Join(join)) => return Some(join),
                 Some(Reply::NotLeader(Some(leader))) if to_ask.contains(&leader) => {

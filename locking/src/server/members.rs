@@ -17,7 +17,7 @@ use super::leader::{CONFIRM_MAX, Not};
 use crate::command::{Command, NodeId};
 use crate::peer::message::{Change, Hello, Here, Kind, RaftId, decode, node_of, raft_id};
 use crate::raft::coding;
-use crate::state::SessionState;
+use crate::state::{SessionState, State};
 
 const HELLO_MAX: Duration = Duration::from_secs(2);
 /// How long a learner may take to catch up, and a change to be agreed on.
@@ -67,7 +67,7 @@ impl Core {
     pub(super) async fn hello(&self, node: u8) -> Result<Here, String> {
         let hello = Hello { site: self.site, voters: self.voters.clone() };
         let payload = coding::encode(&hello).map_err(|error| error.to_string())?;
-        let answer = self.peers.call(node, Kind::Hello, payload.into(), HELLO_MAX).await;
+        let answer = self.peers.call(node, 0, Kind::Hello, payload.into(), HELLO_MAX).await;
         decode(Kind::Hello, &answer.map_err(|error| error.to_string())?)
     }
 
@@ -83,8 +83,12 @@ impl Core {
                 }
             }
         };
-        self.carry_out(Command::Enlist { node: NodeId(node), store }).await?;
-        let member = self.reader.read(|state| state.members.get(&NodeId(node)).copied());
+        if self.group == 0 {
+            self.carry_out(Command::Enlist { node: NodeId(node), store }).await?;
+        } else {
+            self.has_heard_of(node, store).await;
+        }
+        let member = self.nodes.read(|state| state.members.get(&NodeId(node)).copied());
         let id = match member {
             Some(member) if member.store != store => return Ok(Err(other_store(node))),
             Some(member) if member.removed => {
@@ -168,8 +172,20 @@ impl Core {
                 return Ok(Err(why));
             }
         }
-        self.carry_out(Command::Retire { node: NodeId(node) }).await?;
+        if self.group == 0 {
+            self.carry_out(Command::Retire { node: NodeId(node) }).await?;
+        }
         Ok(Ok(()))
+    }
+
+    /// Waits until this node has applied that the first group let a store in.
+    async fn has_heard_of(&self, node: u8, store: u64) {
+        let mut map = self.nodes.map();
+        let known = |state: &State| {
+            state.members.get(&NodeId(node)).is_some_and(|member| member.store == store && !member.removed)
+        };
+        let heard = async { while !self.nodes.read(known) && map.changed().await.is_ok() {} };
+        let _ = tokio::time::timeout(CONFIRM_MAX, heard).await;
     }
 
     /// Those of these voters that have answered lately.

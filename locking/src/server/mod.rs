@@ -9,8 +9,10 @@
 mod asking;
 mod core;
 mod forming;
+mod groups;
 mod leader;
 mod members;
+mod mirror;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -84,6 +86,8 @@ pub struct VoterOptions {
     /// Highest incarnation that the volume's superblock has seen.
     pub incarnation_floor: u32,
     pub lease: Length,
+    /// Groups that keep buckets: 1, or as many beside the one that keeps sessions and nodes.
+    pub groups: u16,
     /// `None` for a site of one node.
     pub peers: Option<Site>,
 }
@@ -123,6 +127,11 @@ pub enum StartError {
     IncarnationsUsedUp,
     #[error("this state directory belongs to node {found}, but the configuration says node {wanted}")]
     OtherNode { found: u8, wanted: u8 },
+    #[error(
+        "this site was founded with cluster.groups = {found}, but the configuration says {wanted}: set cluster.groups = \
+         {found} on all its nodes; another number needs a site that is founded anew"
+    )]
+    OtherGroups { found: u16, wanted: u16 },
     /// Part of the directory was lost. What this voter has promised is not known any more (L-RS2).
     #[error(
         "the coordination log below {} is not the one this node had: restore it, or remove the whole directory and let \
@@ -191,6 +200,17 @@ pub struct Voter {
     tasks: Vec<tokio::task::JoinHandle<()>>,
 }
 
+/// Which group a voter is of, and who it is there.
+struct Place {
+    group: u16,
+    id: RaftId,
+    /// The store that others know this node by: the first group's.
+    store: u64,
+    /// Where it is known who the nodes are: the state of the first group.
+    nodes: Reader,
+    peers: Arc<dyn Peers>,
+}
+
 /// What was opened, before the library runs on it.
 struct Opened {
     store: LogStore,
@@ -210,7 +230,13 @@ impl Voter {
         let peers: Arc<dyn Peers> =
             options.peers.as_ref().map_or(Arc::new(Alone), |site| Arc::clone(&site.peers));
         let part = find_out(&options, &opened, &peers).await?;
-        let voter = Self::run(&options, opened, peers, part).await?;
+        let id = match part {
+            Part::Founder => raft_id(options.node_id, 0),
+            Part::Member(id) => id,
+        };
+        let place =
+            Place { group: 0, id, store: opened.store.store(), nodes: opened.machine.reader(), peers };
+        let voter = Self::run(&options, opened, place).await?;
         match voter.take_part(&options, part).await {
             Ok(()) => Ok(voter),
             Err(error) => {
@@ -220,24 +246,18 @@ impl Voter {
         }
     }
 
-    async fn run(
-        options: &VoterOptions,
-        opened: Opened,
-        peers: Arc<dyn Peers>,
-        part: Part,
-    ) -> Result<Self, StartError> {
+    async fn run(options: &VoterOptions, opened: Opened, place: Place) -> Result<Self, StartError> {
         let Opened { store, machine, threads, .. } = opened;
-        let (reader, log, number) = (machine.reader(), store.reader(), store.store());
-        let snapshots = machine.snapshots();
-        let id = match part {
-            Part::Founder => raft_id(options.node_id, 0),
-            Part::Member(id) => id,
-        };
-        let network = Network { peers: Arc::clone(&peers), me: id, store: number, reader: reader.clone() };
+        let (reader, log, snapshots) = (machine.reader(), store.reader(), machine.snapshots());
+        let Place { group, id, store: number, nodes, peers } = place;
+        let ways = Arc::clone(&peers);
+        let network = Network { peers: ways, me: id, store: number, group, nodes: nodes.clone() };
         let raft = Raft::new(id, Arc::new(raft_config()?), network, store, machine).await.map_err(failed)?;
         let core = Arc::new(Core {
+            group,
             raft: raft.clone(),
             reader,
+            nodes,
             log: log.clone(),
             snapshots: Arc::clone(&snapshots),
             peers,
@@ -257,12 +277,14 @@ impl Voter {
         });
         let door = options.peers.as_ref().map(|site| Arc::clone(&site.door));
         if let Some(door) = &door {
-            door.put(Behind::Voter(Arc::downgrade(&core)));
+            door.put(group, Behind::Voter(Arc::downgrade(&core)));
         }
-        let tasks = vec![
-            tokio::spawn(housekeep(raft, log, snapshots)),
-            tokio::spawn(leader::keep_sessions(Arc::downgrade(&core))),
-        ];
+        let weak = Arc::downgrade(&core);
+        let keeping = match group {
+            0 => tokio::spawn(leader::keep_sessions(weak)),
+            _ => tokio::spawn(mirror::keep_told(weak)),
+        };
+        let tasks = vec![tokio::spawn(housekeep(raft, log, snapshots)), keeping];
         Ok(Self { core, door, threads: std::sync::Mutex::new(Some(threads)), tasks })
     }
 
@@ -283,7 +305,8 @@ impl Voter {
         if self.reader().read(|state| state.config).is_none() {
             self.found(options).await?;
         }
-        let Some(config) = self.reader().read(|state| state.config) else {
+        let (config, found) = self.reader().read(|state| (state.config, state.share.groups));
+        let Some(config) = config else {
             return Err(StartError::Raft("the service was founded, and is not".to_owned()));
         };
         if config.site != options.site {
@@ -292,6 +315,9 @@ impl Voter {
         if config.incarnation < options.incarnation_floor {
             let (found, floor) = (config.incarnation, options.incarnation_floor);
             return Err(StartError::OldIncarnation { found, floor });
+        }
+        if found != options.groups {
+            return Err(StartError::OtherGroups { found, wanted: options.groups });
         }
         Ok(())
     }
@@ -332,7 +358,11 @@ impl Voter {
 
     async fn found(&self, options: &VoterOptions) -> Result<(), StartError> {
         let incarnation = options.incarnation_floor.checked_add(1).ok_or(StartError::IncarnationsUsedUp)?;
-        let command = Command::Found { site: options.site, incarnation };
+        let (site, groups) = (options.site, options.groups);
+        let command = match groups {
+            1 => Command::Found { site, incarnation },
+            _ => Command::FoundGroups { site, incarnation, groups },
+        };
         let request = Request { id: RequestId { client: rand::random(), seq: 1 }, command };
         let answer = self.propose(&Arc::new(request)).await.map_err(failed)?;
         self.confirm().await.map_err(failed)?;
@@ -545,7 +575,7 @@ async fn find_out(
     opened: &Opened,
     peers: &Arc<dyn Peers>,
 ) -> Result<Part, StartError> {
-    if let Some(identity) = opened.identity.filter(|_| !opened.blank) {
+    if let Some(identity) = opened.identity.as_ref().filter(|_| !opened.blank) {
         let founder = identity.id == raft_id(options.node_id, 0);
         return Ok(if founder { Part::Founder } else { Part::Member(identity.id) });
     }
@@ -559,7 +589,7 @@ async fn find_out(
         Part::Founder => raft_id(options.node_id, 0),
         Part::Member(id) => id,
     };
-    let identity = Identity { node: options.node_id, id, store };
+    let identity = Identity { node: options.node_id, id, store, shards: Vec::new() };
     let (fs, directory) = (Arc::clone(&options.fs), options.state_dir.clone());
     let written = tokio::task::spawn_blocking(move || forming::write(&*fs, &directory, &identity));
     written.await.map_err(|error| StartError::Raft(error.to_string()))??;
@@ -567,18 +597,23 @@ async fn find_out(
 }
 
 fn open(options: &VoterOptions) -> Result<Opened, StartError> {
-    let directory: &Path = &options.state_dir;
+    let directory = options.state_dir.join("raft");
+    let opened = open_at(options, &directory, options.copy.as_deref())?;
+    let identity = forming::read(options, opened.store.store(), opened.blank)?;
+    Ok(Opened { identity, ..opened })
+}
+
+/// Opens a group's log, snapshots and copy.
+fn open_at(options: &VoterOptions, directory: &Path, copy: Option<&Path>) -> Result<Opened, StartError> {
     let fs = &options.fs;
-    let log_directory = directory.join("raft").join("log");
-    let (store, log) = LogStore::open(Arc::clone(fs), &log_directory, options.log, rand::random())?;
-    let snapshots = Snapshots::open(Arc::clone(fs), &directory.join("raft").join("snapshot"))?;
+    let (store, log) = LogStore::open(Arc::clone(fs), &directory.join("log"), options.log, rand::random())?;
+    let snapshots = Snapshots::open(Arc::clone(fs), &directory.join("snapshot"))?;
     let blank = store.reader().is_blank();
-    let identity = forming::read(options, store.store(), blank)?;
-    let copy = options.copy.as_ref().map(|copy| Copy::open(copy, store.store()));
+    let copy = copy.map(|copy| Copy::open(copy, store.store()));
     let (copy, applied) = copy.transpose().map_err(StartError::Copy)?.unzip();
     let machine = Machine::new(applied.flatten(), snapshots);
     let copy = copy.map(|copy| copy.follow(machine.reader())).transpose().map_err(StartError::Copy)?;
-    Ok(Opened { store, machine, threads: Threads { log, copy }, blank, identity })
+    Ok(Opened { store, machine, threads: Threads { log, copy }, blank, identity: None })
 }
 
 /// Makes a snapshot when the log has grown long. The library itself only counts entries.

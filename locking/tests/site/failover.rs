@@ -5,7 +5,7 @@ use std::time::Duration;
 use locking::{Change, Locking, NodeId, Owner, Record, WitnessError};
 use tokio::time::{Instant, sleep, timeout};
 
-use crate::harness::{Cluster, LONG, SUBKEY, eventually, granted, value};
+use crate::harness::{Cluster, GROUPS, LONG, SUBKEY, eventually, granted, value};
 
 fn record(bucket: u16, epoch: model::Epoch, counter: u64) -> Record {
     Record { bucket, epoch, subkey: SUBKEY, value: value("v"), counter }
@@ -24,10 +24,16 @@ async fn read(locking: &Locking, bucket: u16) -> u64 {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn witnesses_flow_on_when_the_leader_is_killed_and_none_is_lost_or_out_of_order() {
     // (J2, L-CM3)
-    let mut cluster = Cluster::new(10, [1, 2, 3]);
+    for groups in GROUPS {
+        flow_on(groups).await;
+    }
+}
+
+async fn flow_on(groups: u16) {
+    let mut cluster = Cluster::new(10, [1, 2, 3]).with_groups(groups);
     cluster.lease = Duration::from_secs(20);
     cluster.start_all().await;
-    let leader = cluster.leader(&[]).await;
+    let leader = cluster.leader_for(5).await;
     let owner = if leader == 1 { 2 } else { 1 };
     let locking = cluster.node(owner).clone();
     let epoch = granted(&locking, 5).await;
@@ -57,7 +63,14 @@ async fn witnesses_flow_on_when_the_leader_is_killed_and_none_is_lost_or_out_of_
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_owner_that_is_cut_off_is_deposed_and_its_late_witness_is_refused() {
     // (J1, L-LE1, L-LE2, L-LE3)
-    let mut cluster = Cluster::of_three(11).await;
+    for groups in GROUPS {
+        cut_off(groups).await;
+    }
+}
+
+async fn cut_off(groups: u16) {
+    let mut cluster = Cluster::new(11, [1, 2, 3]).with_groups(groups);
+    cluster.start_all().await;
     let leader = cluster.leader(&[]).await;
     let owner = if leader == 1 { 2 } else { 1 };
     let other = 6 - leader - owner;
@@ -227,7 +240,14 @@ async fn an_owner_that_hears_nobody_and_is_heard_is_deposed_too() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn without_a_majority_nothing_is_acknowledged_and_with_one_it_goes_on() {
-    let mut cluster = Cluster::of_three(15).await;
+    for groups in GROUPS {
+        without_a_majority(groups).await;
+    }
+}
+
+async fn without_a_majority(groups: u16) {
+    let mut cluster = Cluster::new(15, [1, 2, 3]).with_groups(groups);
+    cluster.start_all().await;
     let leader = cluster.leader(&[]).await;
     let epoch = granted(cluster.node(leader), 5).await;
     cluster.node(leader).witness(5, epoch, SUBKEY, value("v"), 1).await.expect("witnessed");
@@ -264,7 +284,13 @@ async fn without_a_majority_nothing_is_acknowledged_and_with_one_it_goes_on() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_dead_node_that_somebody_vouches_for_is_expired_at_once() {
     // (L-LE4)
-    let mut cluster = Cluster::new(16, [1, 2, 3]);
+    for groups in GROUPS {
+        vouched_for(groups).await;
+    }
+}
+
+async fn vouched_for(groups: u16) {
+    let mut cluster = Cluster::new(16, [1, 2, 3]).with_groups(groups);
     cluster.lease = Duration::from_secs(60);
     cluster.start_all().await;
     let leader = cluster.leader(&[]).await;
@@ -299,7 +325,13 @@ async fn a_bucket_is_drained_released_and_granted_to_another() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_leader_that_is_stopped_in_order_hands_over_and_frees_its_buckets_at_once() {
-    let mut cluster = Cluster::new(18, [1, 2, 3]);
+    for groups in GROUPS {
+        stopped_in_order(groups).await;
+    }
+}
+
+async fn stopped_in_order(groups: u16) {
+    let mut cluster = Cluster::new(18, [1, 2, 3]).with_groups(groups);
     cluster.lease = Duration::from_secs(60);
     cluster.start_all().await;
     let leader = cluster.leader(&[]).await;

@@ -5,7 +5,7 @@ use std::time::Duration;
 use locking::{Change, ChangeError, Role, StartError};
 use tokio::time::{sleep, timeout};
 
-use crate::harness::{Cluster, LONG, SUBKEY, eventually, granted, value};
+use crate::harness::{Cluster, LONG, SUBKEY, add, eventually, granted, value};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn three_new_nodes_form_one_site_and_all_of_them_serve() {
@@ -83,8 +83,7 @@ async fn a_node_that_lost_its_disk_neither_founds_nor_votes_and_says_what_to_do(
     let waiting = cluster.begin(3);
     sleep(Duration::from_millis(500)).await;
     assert!(!waiting.is_finished(), "nobody has let it in");
-    let add = Change::Add { node: 3, address: "node3:7001".to_owned() };
-    cluster.node(2).change(add).await.expect("added");
+    add(cluster.node(2), 3).await;
     cluster.started(3, waiting).await;
     let found = cluster.node(3).read_witness(5, &SUBKEY).await.expect("answers").expect("is there");
     assert_eq!(found.epoch, epoch);

@@ -111,11 +111,11 @@ async fn three_nodes_form_a_site_over_sockets_and_survive_their_leader() {
 async fn a_door_refuses_what_it_does_not_understand_and_what_is_too_early() {
     let sockets = Sockets::of(&[1, 2]).await;
     let (_, peers) = sockets.peers(1);
-    let refused = peers.call(2, Kind::Append, Bytes::from_static(b"garbage"), LONG).await;
+    let refused = peers.call(2, 0, Kind::Append, Bytes::from_static(b"garbage"), LONG).await;
     let Err(CallError::Refused(why)) = refused else { panic!("{refused:?}") };
     assert!(why.contains("not running"), "{why}");
     let door = &sockets.doors[&2];
-    let refused = door.handle(1, 99, Bytes::new()).await.expect_err("no such kind");
+    let refused = door.handle(1, 0, 99, Bytes::new()).await.expect_err("no such kind");
     assert!(refused.0.contains("one version of roost"), "{refused}");
 
     let disk = Arc::new(SimFs::new(9));
@@ -130,7 +130,7 @@ async fn a_door_refuses_what_it_does_not_understand_and_what_is_too_early() {
     let alone = Locking::start(options).await.unwrap_or_else(|error| panic!("{error}"));
     for kind in Kind::ALL {
         for garbage in [&b""[..], b"\x02", b"\x01\xff\xff\xff\xff\xff", &[7; 300]] {
-            let refused = peers.call(2, kind, Bytes::copy_from_slice(garbage), LONG).await;
+            let refused = peers.call(2, 0, kind, Bytes::copy_from_slice(garbage), LONG).await;
             let Err(CallError::Refused(why)) = refused else { panic!("{kind:?}: {refused:?}") };
             assert!(why.contains("one version of roost"), "{kind:?}: {why}");
         }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use locking::peer::wires::Wires;
-use locking::{Door, Length, Locking, Options, Site, StartError, Value};
+use locking::{Change, Door, Length, Locking, Options, Site, StartError, Value};
 use nfs_compat::SimFs;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, timeout};
@@ -26,7 +26,12 @@ pub(crate) struct Cluster {
     pub(crate) disks: BTreeMap<u8, SimFs>,
     pub(crate) nodes: BTreeMap<u8, Locking>,
     pub(crate) floor: u32,
+    /// Groups that keep buckets.
+    pub(crate) groups: u16,
 }
+
+/// What must hold in a site of one group, and in one whose buckets are kept by several others.
+pub(crate) const GROUPS: [u16; 2] = [1, 4];
 
 impl Cluster {
     pub(crate) fn new(seed: u64, nodes: impl IntoIterator<Item = u8>) -> Self {
@@ -40,7 +45,12 @@ impl Cluster {
             disks,
             nodes: BTreeMap::new(),
             floor: 0,
+            groups: 1,
         }
+    }
+
+    pub(crate) fn with_groups(self, groups: u16) -> Self {
+        Self { groups, ..self }
     }
 
     /// Three nodes that have formed a site.
@@ -54,6 +64,7 @@ impl Cluster {
         let disk = self.disks[&node].clone();
         let mut options = Options::new(PathBuf::from("/state"), Arc::new(disk), node, 1, self.floor);
         options.local_copy = false;
+        options.groups = self.groups;
         options.lease = Length::new(self.lease).expect("a length");
         let door = Door::new();
         let peers = self.wires.connect(node, Arc::clone(&door));
@@ -87,7 +98,7 @@ impl Cluster {
     pub(crate) async fn kill(&mut self, node: u8) {
         self.wires.disconnect(node);
         if let Some(locking) = self.nodes.remove(&node) {
-            locking.voter().shutdown().await;
+            stop(&locking).await;
         }
         self.disks[&node].crash(u64::from(node));
     }
@@ -117,8 +128,39 @@ impl Cluster {
     pub(crate) async fn shutdown(self) {
         for (node, locking) in self.nodes {
             self.wires.disconnect(node);
-            locking.voter().shutdown().await;
+            stop(&locking).await;
         }
+    }
+
+    /// The node that all running nodes take for the leader of the group that keeps a bucket.
+    pub(crate) async fn leader_for(&self, bucket: u16) -> u8 {
+        let leader = |locking: &Locking| {
+            let status = locking.status();
+            let group = status.shards.get(usize::from(bucket % self.groups)).unwrap_or(&status.group);
+            group.leader.and_then(|leader| u8::try_from(leader).ok())
+        };
+        eventually("all agree on who leads the group of a bucket", || {
+            let mut seen = self.nodes.values().map(leader);
+            let first = seen.next().flatten()?;
+            seen.all(|leader| leader == Some(first)).then_some(first)
+        })
+        .await
+    }
+}
+
+/// Lets a node in, as soon as it answers.
+pub(crate) async fn add(at: &Locking, node: u8) {
+    let add = Change::Add { node, address: format!("node{node}:7001") };
+    let until = Instant::now() + LONG;
+    while let Err(error) = at.change(add.clone()).await {
+        assert!(error.to_string().contains("start it first") && Instant::now() < until, "{error}");
+    }
+}
+
+/// Stops all voters of a node, and says nothing to anybody.
+pub(crate) async fn stop(locking: &Locking) {
+    for voter in locking.voters() {
+        voter.shutdown().await;
     }
 }
 

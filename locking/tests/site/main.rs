@@ -3,6 +3,7 @@
 mod failover;
 mod forming;
 mod giving;
+mod groups;
 mod grpc;
 mod harness;
 mod members;

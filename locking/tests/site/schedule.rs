@@ -26,7 +26,7 @@ use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use tokio::time::{Instant, sleep, timeout};
 
-use crate::harness::{Cluster, LONG, SUBKEY, eventually, value};
+use crate::harness::{Cluster, GROUPS, LONG, SUBKEY, eventually, value};
 
 const BUCKETS: u16 = 4;
 const FAULTS: usize = 14;
@@ -101,9 +101,9 @@ async fn break_something(cluster: &mut Cluster, shared: &Shared, rng: &mut StdRn
     None
 }
 
-async fn run(seed: u64) {
+async fn run(seed: u64, groups: u16) {
     let mut rng = StdRng::seed_from_u64(seed);
-    let mut cluster = Cluster::new(seed, [1, 2, 3]);
+    let mut cluster = Cluster::new(seed, [1, 2, 3]).with_groups(groups);
     cluster.lease = Duration::from_millis(1600);
     cluster.start_all().await;
     let shared = Shared::default();
@@ -129,22 +129,41 @@ async fn run(seed: u64) {
         timeout(LONG, owner).await.expect("in time").expect("no panic");
     }
     let until = Instant::now() + LONG;
-    for locking in cluster.nodes.values() {
-        while let Err(error) = locking.voter().confirm().await {
+    for voter in cluster.nodes.values().flat_map(Locking::voters) {
+        while let Err(error) = voter.confirm().await {
             assert!(Instant::now() < until, "{error}");
         }
     }
     let disks = cluster.disks.clone();
-    let states: Vec<State> =
-        cluster.nodes.values().map(|node| node.voter().reader().read(State::clone)).collect();
+    let states: Vec<Vec<State>> = cluster.nodes.values().map(states_of).collect();
     cluster.shutdown().await;
-    let logs: Vec<Vec<Entry>> = disks.values().map(log_of).collect();
-    check(&logs, &states, &shared.acknowledged.lock().expect("whole"));
+    // One log after the other of those that keep buckets.
+    let directories: Vec<String> = match groups {
+        1 => vec!["/state/raft/log".to_owned()],
+        _ => (1..=groups).map(|group| format!("/state/raft/group-{group}/log")).collect(),
+    };
+    let told = shared.acknowledged.lock().expect("whole").clone();
+    assert!(told.len() > 50, "the schedule left room for {} witnesses only", told.len());
+    for (group, directory) in directories.iter().enumerate() {
+        let logs: Vec<Vec<Entry>> = disks.values().map(|disk| log_of(disk, directory)).collect();
+        let states: Vec<&State> = states.iter().map(|states| &states[group]).collect();
+        let is_kept = |told: &&Acknowledged| usize::from(told.bucket % groups) == group;
+        check(&logs, &states, &told.iter().filter(is_kept).copied().collect::<Vec<_>>());
+    }
 }
 
-fn log_of(disk: &nfs_compat::SimFs) -> Vec<Entry> {
-    let opened =
-        LogStore::open(Arc::new(disk.clone()), Path::new("/state/raft/log"), LogOptions::default(), 0);
+/// The states of the groups that keep buckets.
+fn states_of(locking: &Locking) -> Vec<State> {
+    let mut states: Vec<State> =
+        locking.voters().into_iter().map(|voter| voter.reader().read(State::clone)).collect();
+    if states.len() > 1 {
+        states.remove(0);
+    }
+    states
+}
+
+fn log_of(disk: &nfs_compat::SimFs, directory: &str) -> Vec<Entry> {
+    let opened = LogStore::open(Arc::new(disk.clone()), Path::new(directory), LogOptions::default(), 0);
     let (mut store, _thread) = opened.expect("opens");
     futures::executor::block_on(async move {
         let mut reader = store.get_log_reader().await;
@@ -154,7 +173,7 @@ fn log_of(disk: &nfs_compat::SimFs) -> Vec<Entry> {
     })
 }
 
-fn check(logs: &[Vec<Entry>], states: &[State], acknowledged: &[Acknowledged]) {
+fn check(logs: &[Vec<Entry>], states: &[&State], acknowledged: &[Acknowledged]) {
     let log = logs.iter().max_by_key(|log| log.len()).expect("three logs");
     for other in logs {
         let agreed = other.len().min(log.len()).saturating_sub(8);
@@ -197,7 +216,6 @@ fn check(logs: &[Vec<Entry>], states: &[State], acknowledged: &[Acknowledged]) {
             assert_eq!((found.epoch, found.counter), (*epoch, *counter), "every node has the last one");
         }
     }
-    assert!(acknowledged.len() > 50, "the schedule left room for {} witnesses only", acknowledged.len());
     println!("{} witnesses acknowledged, {} accepted", acknowledged.len(), accepted.len());
 }
 
@@ -212,6 +230,9 @@ async fn whatever_breaks_the_log_has_one_owner_at_a_time_and_all_that_was_acknow
     let first = number("ROOST_SEED").unwrap_or(2026);
     for seed in first..first + rounds {
         println!("again: ROOST_SEED={seed} cargo test -p locking --test site whatever_breaks -- --nocapture");
-        run(seed).await;
+        for groups in GROUPS {
+            println!("{groups} groups");
+            run(seed, groups).await;
+        }
     }
 }

@@ -503,16 +503,23 @@ impl Services {
             Ok(None) => return unavailable("the user is gone".into()),
             Err(error) => return unavailable(error.to_string()),
         };
-        let account = account_id(&record.user);
-        self.departures.settled(account.bucket()).await;
-        match self.router.carry(account, &open).await {
-            Ok(Carried::To(node, pipe)) => {
-                Settled::Carried(Box::new(HandedOver { account, user: open.user, node, pipe }))
+        let (account, until) = (account_id(&record.user), time::now() + OWNER_WAIT);
+        loop {
+            self.departures.settled(account.bucket()).await;
+            match self.router.carry(account, &open).await {
+                Ok(Carried::To(node, pipe)) => {
+                    let user = open.user.clone();
+                    return Settled::Carried(Box::new(HandedOver { account, user, node, pipe }));
+                }
+                Ok(Carried::Here) => match self.open_here(&record).await {
+                    // It began to leave at that moment.
+                    Err(_) if self.is_on_its_way(account) && time::now() < until => {}
+                    opened => {
+                        return Settled::Opened(opened.map(|(account, user)| Found::Here(account, user)));
+                    }
+                },
+                Err(failed) => return Settled::Opened(Err(not_carried(failed))),
             }
-            Ok(Carried::Here) => Settled::Opened(
-                self.open_here(&record).await.map(|(account, user)| Found::Here(account, user)),
-            ),
-            Err(failed) => Settled::Opened(Err(not_carried(failed))),
         }
     }
 

@@ -136,10 +136,12 @@ impl Conversation {
                     self.take_part();
                 }
             }
-            if working.is_empty()
-                && let Some(left) = self.leave().await
-            {
-                return left;
+            if working.is_empty() && self.may_leave() {
+                match self.leave().await {
+                    Some(left) => return left,
+                    // It has more to say: it goes on with what it held back.
+                    None => continue,
+                }
             }
             match self.event(&mut working, changes.as_mut(), told_stopping).await {
                 Event::Read(Ok(())) => {}
@@ -163,8 +165,11 @@ impl Conversation {
                     self.session.handle(time::now(), Input::Stopping);
                 }
                 Event::LeftBehind => {
-                    self.leaving = None;
-                    self.say_moved();
+                    if self.leaving.take().is_some_and(|leaving| leaving.stays()) {
+                        self.session.handle(time::now(), Input::Staying);
+                    } else {
+                        self.say_moved();
+                    }
                 }
                 Event::End => match self.place.ending() {
                     End::None => {}
@@ -178,9 +183,11 @@ impl Conversation {
 
     /// The session uses an account from here on. That can be leaving already.
     fn take_part(&mut self) {
-        let Some(account) = self.asking.joined.as_ref().map(|joined| joined.account.id) else { return };
-        self.place.bind(account, Owner::Here);
-        if let Some(leaving) = self.resuming.services.too_late(account) {
+        let Some(account) = self.asking.joined.as_ref().map(|joined| Arc::clone(&joined.account)) else {
+            return;
+        };
+        self.place.bind(account.id, Owner::Here);
+        if let Some(leaving) = self.resuming.services.too_late(&account) {
             self.prepare(leaving);
         }
     }
@@ -200,11 +207,14 @@ impl Conversation {
         }
     }
 
-    /// If the account is leaving and the session is at a command boundary: stops there until it is known how that comes
-    /// out, and goes along (L-CN3). `None`: the session goes on here.
+    /// Whether the account is leaving, and the session is at a command boundary.
+    fn may_leave(&self) -> bool {
+        self.leaving.is_some() && self.session.export(time::now()).is_some()
+    }
+
+    /// Stops at a command boundary until it is known how the leaving comes out, and goes along (L-CN3). `None`: the session
+    /// goes on here.
     async fn leave(&mut self) -> Option<Left> {
-        self.leaving.as_ref()?;
-        self.session.export(time::now())?;
         let leaving = self.leaving.take()?;
         if let Stream::Carried(pipe) = &self.stream
             && self.edge_moves

@@ -19,6 +19,7 @@ use model::AccountId;
 use tokio::sync::{mpsc, watch};
 
 use crate::asking::Services;
+use crate::registry::Account;
 use crate::router::Owner;
 use crate::time;
 
@@ -60,6 +61,11 @@ impl Leaving {
     /// Until when a client may send the rest of its command.
     pub fn clients_until(&self) -> Instant {
         self.clients_until
+    }
+
+    /// Whether it is known that the account stays.
+    pub fn stays(&self) -> bool {
+        *self.outcome.borrow() == Some(Outcome::Stays)
     }
 
     /// The session stands at a command boundary. Waits for how the leaving comes out.
@@ -148,7 +154,7 @@ async fn depart(services: Arc<Services>, bucket: u16, to: u8) {
         }
         Err(why) => {
             tracing::warn!(bucket, to, %why, ms = millis(begun), "accounts stay here: they could not leave in time");
-            services.router.keep(bucket).await;
+            services.router.keep(bucket, time::now() + SEEN_WAIT).await;
             services.registry.go_on(bucket);
             sender.send_replace(Some(Outcome::Stays));
         }
@@ -192,15 +198,16 @@ impl Services {
     }
 
     /// For a session that comes to an account which is leaving, or has left by now: nobody waits for it, and it goes along.
-    pub fn too_late(self: &Arc<Self>, account: AccountId) -> Option<Leaving> {
-        if !self.is_on_its_way(account) {
+    pub fn too_late(self: &Arc<Self>, account: &Arc<Account>) -> Option<Leaving> {
+        if !self.is_on_its_way(account.id) && !account.has_left() {
             return None;
         }
         let (sender, outcome) = watch::channel(None);
-        let services = Arc::clone(self);
+        let (services, account) = (Arc::clone(self), Arc::clone(account));
         tokio::spawn(async move {
-            services.departures.settled(account.bucket()).await;
-            let left = services.router.owner(account) != Owner::Here;
+            services.departures.settled(account.id.bucket()).await;
+            // It may have come back, as another.
+            let left = account.has_left() || services.router.owner(account.id) != Owner::Here;
             // A session that has ended does not want to know.
             let _ = sender.send(Some(if left { Outcome::Left } else { Outcome::Stays }));
         });

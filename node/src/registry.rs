@@ -269,6 +269,11 @@ impl Account {
         })
     }
 
+    /// Whether it went to another node. Should it come back, then as another `Account`.
+    pub fn has_left(&self) -> bool {
+        lock(&self.queue).left
+    }
+
     /// It is another node's. Its last snapshot stays for the sessions that go there, too.
     fn leave(&self) {
         let (waiting, opening) = {

@@ -181,9 +181,16 @@ impl Router {
         self.owners.hand_over(bucket).await
     }
 
-    pub async fn keep(&self, bucket: u16) {
+    /// Takes the wish back that a bucket leave, and waits until this node sees that it is gone.
+    pub async fn keep(&self, bucket: u16, until: Instant) {
         if let Err(why) = self.owners.keep(bucket).await {
             tracing::debug!(bucket, %why, "a bucket was not kept");
+        }
+        let mut version = self.owners.version();
+        while self.owners.to_hand_over().iter().any(|(wanted, _)| *wanted == bucket) {
+            if !wait(&mut version, until).await {
+                return;
+            }
         }
     }
 

@@ -178,6 +178,33 @@ fn who_is_in_the_middle_of_a_message_is_left_behind_and_nothing_of_it_is_stored(
 }
 
 #[test]
+fn an_account_whose_client_takes_its_time_stays_and_everybody_goes_on() {
+    // (locking.md §7.1: not released within 2 s, the owner keeps it)
+    let site = site();
+    site.settle(ADA, 1);
+    let mut quick = idle(site.node(2).imap(ADA));
+    let mut slow = site.node(1).imap(ADA);
+    let text = message("long", 5_000_000);
+    slow.send(format!("a APPEND INBOX {{{}+}}\r\n{text}\r\n", text.len()).as_bytes());
+    slow.hear("a OK ");
+    slow.ask("b SELECT INBOX", "b OK ");
+    quick.hear("* 1 EXISTS");
+    for number in 0..8 {
+        slow.say(&format!("f{number} FETCH 1 BODY.PEEK[]"));
+    }
+    site.drain(ADA, 3);
+    site.stays(ADA, 1);
+    for number in 0..8 {
+        assert!(slow.hear(&format!("f{number} OK ")).len() > text.len());
+    }
+    hears_of_a_delivery(&site, &mut quick, 3, 2);
+    // And the next time it goes.
+    site.relocate(ADA, 3);
+    hears_of_a_delivery(&site, &mut quick, 2, 3);
+    assert!(slow.ask("g NOOP", "g OK ").contains("* 3 EXISTS"));
+}
+
+#[test]
 fn a_planned_move_takes_less_than_the_two_and_a_half_seconds_that_it_may() {
     // (J7)
     let site = site();

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use config::{Config, Endpoint, Member};
-use locking::{NodeId, Owner};
+use locking::{NodeId, Owner, Placed};
 use roost::bind::{Sockets, prepare_directories};
 use roost::serve::Ownership;
 use rpc::pki;
@@ -97,7 +97,7 @@ impl Site {
     }
 
     /// Wants an account at another node. One that could not leave in time stays where it is.
-    fn drain(&self, user: &str, to: u8) {
+    pub(crate) fn drain(&self, user: &str, to: u8) {
         let (node, bucket) = (self.node(to), account(user).bucket());
         // A node that does not know yet of the last move is refused, and learns it.
         eventually("the wish", || {
@@ -118,6 +118,15 @@ impl Site {
             }
         }
         panic!("{user} did not come to node {to}: it is at {:?}", self.owner(to, user));
+    }
+
+    /// Waits until it is known that an account which was to move stays.
+    pub(crate) fn stays(&self, user: &str, at: u8) {
+        let bucket = account(user).bucket();
+        eventually("the end of the wish", || {
+            self.node(at).running().locking.placed(bucket) == Placed::Owned(NodeId(at))
+        });
+        assert!(self.is_owned_by(user, at));
     }
 
     /// Waits until the sessions of a user are served by this node.

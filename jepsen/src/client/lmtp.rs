@@ -113,7 +113,20 @@ impl Lmtp {
 
     fn verdicts(&mut self, accepted: Vec<Result<()>>) -> Vec<Result<()>> {
         if self.answers_each {
-            return accepted.into_iter().map(|one| one.and_then(|()| self.answer().map(drop))).collect();
+            let mut lost = None;
+            let each = accepted.into_iter().map(|one| {
+                one?;
+                // What comes after a silence may be the answer for the recipient before.
+                if let Some(why) = &lost {
+                    return Err(Failure::Lost(format!("after a recipient without answer: {why}")));
+                }
+                let verdict = self.answer().map(drop);
+                if let Err(why @ (Failure::Lost(_) | Failure::Broken(_))) = &verdict {
+                    lost = Some(why.to_string());
+                }
+                verdict
+            });
+            return each.collect();
         }
         let verdict = self.answer().map(drop);
         let again = |failure: &Failure| match failure {
@@ -149,7 +162,37 @@ fn dotted(message: &[u8]) -> Vec<u8> {
 
 #[cfg(test)]
 mod tests {
+    use std::io::{BufRead as _, BufReader, Write as _};
+    use std::net::TcpListener;
+
     use super::*;
+
+    #[test]
+    fn an_answer_that_comes_late_is_not_taken_for_that_of_the_next_recipient() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let server = std::thread::spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            stream.write_all(b"220 a\r\n").unwrap();
+            for line in BufReader::new(stream.try_clone().unwrap()).lines() {
+                match line.unwrap().as_str() {
+                    "DATA" => stream.write_all(b"354 go\r\n").unwrap(),
+                    // Silence until the client has given up on the first recipient.
+                    "." => {
+                        std::thread::sleep(Duration::from_millis(300));
+                        let _gone = stream.write_all(b"250 first\r\n");
+                    }
+                    line if line.starts_with(['L', 'M', 'R']) => stream.write_all(b"250 ok\r\n").unwrap(),
+                    _ => {}
+                }
+            }
+        });
+        let mut lmtp = Lmtp::connect(address, Duration::from_millis(200)).unwrap();
+        let verdicts = lmtp.deliver("s@example.net", &["a@b", "c@d"], b"x\r\n").unwrap();
+        assert!(verdicts.iter().all(|verdict| matches!(verdict, Err(Failure::Lost(_)))), "{verdicts:?}");
+        drop(lmtp);
+        server.join().unwrap();
+    }
 
     #[test]
     fn dots_are_stuffed_and_the_last_line_ends() {

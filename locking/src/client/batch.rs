@@ -1,7 +1,8 @@
 //! The batcher: merges the witnesses of all accounts into few log entries.
 //!
 //! One task owns the queue. While nothing is under way a witness leaves at once; while something is, those that come
-//! gather for a short window, and leave as one request. A few requests may be under way.
+//! gather for a window, and leave as one request. A few requests may be under way. The window follows the answers: a
+//! busy service is slow, and asked less often for more at a time.
 //!
 //! Invariants
 //! - Requests are begun in the order of submission, and settled in that order.
@@ -21,8 +22,9 @@ use crate::clock::boottime;
 use crate::command::{Answer, Command, RECORDS_MAX, Record, Refusal, Request, RequestId};
 use crate::server::{Failure, NoAnswer, Pending, Voter};
 
-/// How long witnesses gather while a request is under way.
-const WINDOW: Duration = Duration::from_millis(2);
+/// How long witnesses gather while a request is under way: half of what an answer takes, within these.
+const WINDOW_MIN: Duration = Duration::from_millis(2);
+const WINDOW_MAX: Duration = Duration::from_millis(10);
 /// Requests under way at once; far below the answers that the service remembers.
 const DEPTH: usize = 4;
 const _: () = assert!(DEPTH < crate::state::ANSWERS_MAX);
@@ -105,6 +107,7 @@ impl Batcher {
             seq: 0,
             gathered: Vec::new(),
             leave_at: None,
+            window: WINDOW_MIN,
             under_way: VecDeque::new(),
         };
         Self { queue: Mutex::new(Some(sender)), task: Mutex::new(Some(tokio::spawn(work.run()))) }
@@ -148,6 +151,7 @@ struct Work<P> {
     gathered: Vec<Waiting>,
     /// When what is gathered leaves, full or not.
     leave_at: Option<Instant>,
+    window: Duration,
     under_way: VecDeque<UnderWay>,
 }
 
@@ -170,7 +174,7 @@ impl<P: Proposals> Work<P> {
                 Event::Settled(result) => self.settle_front(result).await,
                 Event::Gathered(0) => open = false,
                 Event::Gathered(_) => {
-                    self.leave_at.get_or_insert_with(|| Instant::now() + WINDOW);
+                    self.leave_at.get_or_insert_with(|| Instant::now() + self.window);
                 }
                 Event::WindowOver => self.leave_at = Some(Instant::now()),
             }
@@ -219,7 +223,10 @@ impl<P: Proposals> Work<P> {
     async fn settle_front(&mut self, result: Result<Answer, Failure>) {
         let Some(front) = self.under_way.pop_front() else { return };
         match result {
-            Ok(answer) => self.settle(front, &answer),
+            Ok(answer) => {
+                self.window = next_window(self.window, boottime().saturating_sub(front.begun));
+                self.settle(front, &answer);
+            }
             Err(Failure::Stopped) => self.give_up(front),
             Err(Failure::Again(error)) => {
                 tracing::warn!(%error, "a witness batch has no answer; sending it again");
@@ -290,6 +297,11 @@ impl<P: Proposals> Work<P> {
             let _ = done.send(Err(WitnessError::Unknown));
         }
     }
+}
+
+/// One slow answer does not make a busy service.
+fn next_window(window: Duration, answered_after: Duration) -> Duration {
+    ((3 * window + answered_after / 2) / 4).clamp(WINDOW_MIN, WINDOW_MAX)
 }
 
 /// L-CM3: asks again until the result is known, or the session is lost and nobody may be told any more.
@@ -387,6 +399,17 @@ mod tests {
     fn record(account: u16, counter: u64) -> Record {
         let value = Value::new(&counter.to_le_bytes()).expect("short");
         Record { bucket: account, epoch: Epoch::new(1, 1), subkey: [1; 16], value, counter }
+    }
+
+    #[test]
+    fn a_busy_service_is_asked_less_often() {
+        let after = |answer_ms: u64| {
+            let answer = Duration::from_millis(answer_ms);
+            (0..20).fold(WINDOW_MIN, |window, _| next_window(window, answer))
+        };
+        assert_eq!(after(1), WINDOW_MIN);
+        assert!((Duration::from_millis(5)..=Duration::from_millis(6)).contains(&after(12)));
+        assert_eq!(after(5000), WINDOW_MAX);
     }
 
     #[tokio::test]

@@ -1,4 +1,4 @@
-//! `cargo run -p cluster-tests --release -- --seed N --schedules M --mode private|shared`: plays histories, and prints
+//! `cargo run -p cluster-tests --release -- --seed N --schedules M --mode private|shared|lossy`: plays histories, and prints
 //! the whole history when it is one.
 
 use std::process::ExitCode;
@@ -15,7 +15,7 @@ struct Arguments {
     /// Histories to play, one a seed
     #[arg(long, default_value_t = 1)]
     schedules: u64,
-    /// Volume: `private` to one node, or `shared` by several
+    /// Volume: `private` to one node, `shared` by several, or `lossy`: shared, on a server that loses what it synced
     #[arg(long, default_value = "private")]
     mode: String,
     /// Go on after a finding, and count what was found
@@ -25,11 +25,10 @@ struct Arguments {
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    let Some(volume) = many::volume_named(&arguments.mode) else {
-        eprintln!("no such mode: {} (private, shared)", arguments.mode);
+    let Some(plan) = Plan::named(&arguments.mode) else {
+        eprintln!("no such mode: {} (private, shared, lossy)", arguments.mode);
         return ExitCode::from(64);
     };
-    let plan = Plan::new(volume);
     if arguments.schedules == 1 {
         return one(arguments.seed, plan);
     }

@@ -3,8 +3,6 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use account::tenure::Volume;
-
 use crate::Plan;
 use crate::schedule::{self, Played};
 
@@ -66,13 +64,4 @@ pub fn many(first: u64, count: u64, plan: Plan, threads: usize) -> Vec<Found> {
     });
     found.sort_by_key(|found| found.seed);
     found
-}
-
-/// The volume that a seed of a mixed run uses.
-pub fn volume_named(name: &str) -> Option<Volume> {
-    match name {
-        "private" => Some(Volume::Private),
-        "shared" => Some(Volume::Shared),
-        _ => None,
-    }
 }

@@ -109,7 +109,7 @@ impl Trace {
 
 /// The volume as one process sees it.
 pub struct ProcessFs {
-    volume: SimFs,
+    volume: Arc<dyn Fs>,
     gate: Arc<Gate>,
     trace: Trace,
     /// What the host believes, on a volume that it shares with others.
@@ -118,22 +118,23 @@ pub struct ProcessFs {
 }
 
 impl ProcessFs {
-    pub fn new(volume: SimFs, gate: Arc<Gate>, trace: Trace, mutant: Option<Mutant>) -> Self {
+    pub fn new(volume: &SimFs, gate: Arc<Gate>, trace: Trace, mutant: Option<Mutant>) -> Self {
+        let volume = Arc::new(volume.clone());
         Self { volume, gate, trace, view: None, mutant }
     }
 
-    /// The same, going by what the host believes of mailboxes.
+    /// The same, going by what the host believes.
     pub fn behind(self, view: HostView) -> Self {
-        Self { view: Some(view), ..self }
+        Self { volume: Arc::new(view.client()), view: Some(view), ..self }
     }
 
-    fn pass(&self, path: &Path) -> Result<&SimFs> {
+    fn pass(&self, path: &Path) -> Result<&dyn Fs> {
         pass(&self.gate, path)?;
-        Ok(&self.volume)
+        Ok(&*self.volume)
     }
 
     /// As `pass`, for a change of names.
-    fn pass_to_change(&self, path: &Path) -> Result<&SimFs> {
+    fn pass_to_change(&self, path: &Path) -> Result<&dyn Fs> {
         let volume = self.pass(path)?;
         self.view.iter().for_each(|view| view.changes(path));
         Ok(volume)
@@ -224,6 +225,10 @@ impl Fs for ProcessFs {
 
     fn set_modified(&self, path: &Path, to: SystemTime) -> Result<()> {
         self.pass(path)?.set_modified(path, to)
+    }
+
+    fn revalidate(&self, path: &Path) -> Result<()> {
+        self.pass(path)?.revalidate(path)
     }
 }
 

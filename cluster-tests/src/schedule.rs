@@ -4,6 +4,7 @@
 //! - While an owner works nothing of the simulation is held, so that another can be run in the middle of a call.
 //! - A process that is killed tells its clients nothing.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use account::tenure::Volume;
@@ -12,8 +13,9 @@ use nfs_compat::ErrorKind;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
+use crate::coordination::Trouble;
 use crate::history::History;
-use crate::invariants::j8_unlinked_after_removal;
+use crate::invariants::{j1_one_session_an_epoch, j8_unlinked_after_removal};
 use crate::oracle::Oracle;
 use crate::process::Gate;
 use crate::world::{Process, World};
@@ -42,7 +44,11 @@ pub fn run(seed: u64, plan: Plan) -> Played {
         }
         sim.step();
     }
-    sim.quiet();
+    if !sim.is_over() {
+        sim.quiet();
+    }
+    let decisions = sim.state().world.service.decisions();
+    sim.judge(j1_one_session_an_epoch::check(&decisions));
     let state = &mut *sim.state();
     if state.wrong.is_some() {
         let files = state.world.files();
@@ -62,7 +68,7 @@ pub(crate) struct State {
     pub(crate) world: World,
     pub(crate) oracle: Oracle,
     pub(crate) history: History,
-    /// The process that has the account; taken out while it works.
+    /// The process that has the account; taken out while it works. None while nobody lives who has it.
     pub(crate) current: Option<Process>,
     /// Owners that were deposed and go on.
     pub(crate) deposed: Vec<Process>,
@@ -70,9 +76,15 @@ pub(crate) struct State {
     pub(crate) takeovers: u64,
     /// Session of the process that has the account.
     pub(crate) session: SessionId,
-    pub(crate) gate: Arc<Gate>,
+    /// Sessions of clients: the process that they are connected to, and the last record that it showed them.
+    pub(crate) readers: BTreeMap<u64, (Arc<Gate>, u64)>,
+    /// A process that waits to be handed the account.
+    pub(crate) standby: Option<Process>,
     pub(crate) nodes: u8,
     pub(crate) wrong: Option<String>,
+    pub(crate) power_cuts: u32,
+    /// The account says that acknowledged changes are gone. Nothing goes on from there.
+    pub(crate) is_offline: bool,
 }
 
 /// What strikes during one piece of work.
@@ -94,10 +106,10 @@ enum Strike {
 
 impl Sim {
     fn new(seed: u64, plan: Plan) -> Self {
-        let mut world = World::new(seed, plan.volume, plan.mutant);
+        let mut world = World::new(seed, plan);
         let first = world.start(1);
-        let (session, gate) = (first.session, Arc::clone(&first.gate));
-        let mut oracle = Oracle::default();
+        let session = first.session;
+        let mut oracle = Oracle { only: plan.only, ..Oracle::default() };
         oracle.creatable.extend(model::MailboxName::new("Archive"));
         let state = State {
             rng: StdRng::seed_from_u64(seed ^ 0x00c1_1e47),
@@ -108,9 +120,12 @@ impl Sim {
             deposed: Vec::new(),
             takeovers: 0,
             session,
-            gate,
+            readers: BTreeMap::new(),
+            standby: None,
             nodes: 1,
             wrong: None,
+            power_cuts: 0,
+            is_offline: false,
         };
         Self { state: Mutex::new(state), plan }
     }
@@ -120,7 +135,8 @@ impl Sim {
     }
 
     pub(crate) fn is_over(&self) -> bool {
-        self.state().wrong.is_some()
+        let state = self.state();
+        state.wrong.is_some() || state.is_offline
     }
 
     pub(crate) fn note(&self, line: std::fmt::Arguments<'_>) {
@@ -128,7 +144,9 @@ impl Sim {
     }
 
     pub(crate) fn judge(&self, verdict: Result<(), String>) {
-        if let Err(what) = verdict {
+        if let Err(what) = verdict
+            && self.plan.counts(&what)
+        {
             let mut state = self.state();
             state.history.note(format_args!("WRONG: {what}"));
             state.wrong.get_or_insert(what);
@@ -138,15 +156,17 @@ impl Sim {
     /// One thing that happens.
     pub(crate) fn step(self: &Arc<Self>) {
         let dice = self.state().rng.random_range(0..100);
+        let is_shared = self.plan.volume == Volume::Shared;
         match dice {
             0..8 => self.clock(),
             8..18 => self.neighbour(),
-            18..24 if self.plan.volume == Volume::Shared => {
-                self.take_over();
-            }
-            24..40 if self.plan.volume == Volume::Shared => self.deposed_goes_on(),
+            18..24 if is_shared => self.trouble(),
+            24..28 if is_shared => self.hand_over(),
+            28..40 if is_shared => self.deposed_goes_on(),
             _ => self.serve(true),
         }
+        self.follow_the_map();
+        self.reads();
         self.check_unlinked();
     }
 
@@ -188,6 +208,9 @@ impl Sim {
         let Some(mut process) = self.take_current() else { return };
         let takeovers = self.state().takeovers;
         let strike = if attacked { self.strike(&process) } else { Strike::Nothing };
+        if !self.state().world.service.believes(process.number) {
+            self.drop_owner(&mut process);
+        }
         if process.owner.is_some() || self.open(&mut process) {
             self.work(&mut process, takeovers);
         }
@@ -223,40 +246,19 @@ impl Sim {
                 volume.fail_when(kind, move |call| (first..=last).contains(&call.index));
             }
             Strike::Full => volume.full_after(Some(state.rng.random_range(0..4000))),
-            Strike::Lossy => state.world.service.lose(state.rng.random_range(30..100)),
+            Strike::Lossy => {
+                let (lossy, slow) = (state.rng.random_range(30..100), state.rng.random_range(0..50));
+                state.world.service.lose(lossy, slow);
+            }
             Strike::Paused => {
                 let sim = Arc::clone(self);
-                let served = state.rng.random_range(0..6);
-                process.gate.pause_after(after, move || {
-                    if sim.take_over() {
-                        (0..served).for_each(|_| sim.serve(false));
-                    }
-                    sim.note(format_args!("the paused owner goes on"));
-                });
+                let trouble = [Trouble::Stopped, Trouble::Suspended][state.rng.random_range(0..2)];
+                let number = process.number;
+                process.gate.pause_after(after, move || sim.endure(number, trouble));
             }
         }
         state.history.note(format_args!("nemesis: {strike:?} after {after} calls"));
         strike
-    }
-
-    /// Another node has the account from now on; the one that had it does not know. False if it cannot open it.
-    pub(crate) fn take_over(self: &Arc<Self>) -> bool {
-        let mut process = {
-            let state = &mut *self.state();
-            state.world.service.expire(state.session);
-            state.takeovers += 1;
-            let old = state.current.take().filter(|old| old.owner.is_some());
-            let now = state.world.now;
-            state.deposed.extend(old.map(|old| Process { deposed_at: now, ..old }));
-            state.nodes += 1;
-            let process = state.world.start(state.nodes);
-            (state.session, state.gate) = (process.session, Arc::clone(&process.gate));
-            state.history.note(format_args!("process {} takes the account over", process.number));
-            process
-        };
-        let opened = self.open(&mut process);
-        self.state().current = Some(process);
-        opened
     }
 
     /// What the strike left, and the process back to its place.
@@ -265,20 +267,30 @@ impl Sim {
         process.gate.disarm();
         state.world.volume.clear_faults();
         state.world.volume.full_after(None);
-        state.world.service.lose(0);
+        state.world.service.lose(0, 0);
+        state.world.catch_up();
         let is_dead = process.gate.is_dead();
+        if is_dead || process.owner.as_ref().is_none_or(|owner| !owner.is_sound()) {
+            state.readers.remove(&process.number);
+        }
         if is_dead && strike == Strike::PowerCut {
             let seed = state.rng.random();
             state.cut_power(seed);
         }
         let was_deposed = state.takeovers != takeovers;
         match (is_dead, was_deposed) {
-            (true, true) => state.history.note(format_args!("process {} is killed, deposed", process.number)),
+            (true, true) => {
+                state.world.service.is_dead(process.number);
+                state.history.note(format_args!("process {} is killed, deposed", process.number));
+            }
+            (true, false) if self.plan.volume == Volume::Shared && state.rng.random_bool(0.3) => {
+                state.world.service.is_dead(process.number);
+                state.history.note(format_args!("process {} and its machine are gone", process.number));
+            }
             (true, false) => {
                 state.history.note(format_args!("process {} is killed, another starts", process.number));
-                let node = process.node;
-                drop(process);
-                state.start_current(node);
+                state.world.service.is_dead(process.number);
+                state.start_current(process.node);
             }
             (false, true) => {
                 // Its registry would drop an owner that is not sound.
@@ -297,16 +309,54 @@ impl Sim {
 impl State {
     pub(crate) fn start_current(&mut self, node: u8) {
         let process = self.world.start(node);
-        (self.session, self.gate) = (process.session, Arc::clone(&process.gate));
+        self.session = process.session;
         self.current = Some(process);
     }
 
     /// Everything that runs ends; what was not synced is kept, lost or torn.
     pub(crate) fn cut_power(&mut self, seed: u64) {
         self.history.note(format_args!("the power is cut"));
-        for process in std::mem::take(&mut self.deposed).iter().chain(&self.current) {
+        self.power_cuts += 1;
+        let deposed = std::mem::take(&mut self.deposed);
+        for process in deposed.iter().chain(&self.current).chain(&self.standby) {
             process.gate.kill();
+            self.world.service.is_dead(process.number);
         }
+        self.standby = None;
+        self.readers.clear();
         self.world.volume.crash(seed);
+    }
+}
+
+impl State {
+    /// What is still to be outlived when the nemesis leaves: nothing, a restart, a machine that is gone, or all of them.
+    pub(crate) fn last_blow(&mut self, volume: Volume) {
+        let node = self.current.as_ref().map(|process| process.node);
+        let dice = self.rng.random_range(0..4);
+        match (dice, node) {
+            (0, _) if volume == Volume::Shared => {}
+            (1, _) if volume == Volume::Shared => {
+                self.history.note(format_args!("the machine that has the account is gone"));
+                if let Some(process) = self.current.take() {
+                    process.gate.kill();
+                    self.readers.remove(&process.number);
+                    self.world.service.is_dead(process.number);
+                }
+            }
+            (_, node) => {
+                if dice < 3 {
+                    let seed = self.rng.random();
+                    self.cut_power(seed);
+                }
+                if let Some(process) = self.current.take() {
+                    process.gate.kill();
+                    self.readers.remove(&process.number);
+                    self.world.service.is_dead(process.number);
+                }
+                if let Some(node) = node {
+                    self.start_current(node);
+                }
+            }
+        }
     }
 }

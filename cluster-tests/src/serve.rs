@@ -3,36 +3,43 @@
 //! Every answer is judged when it comes, and every snapshot beside the one before it.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use account::door::{Append, Done, Expunge, NewMessage};
+use account::patience::{Patience, Verdict};
 use account::tenure::Volume;
-use account::{Now, Owner, Refused, Request};
+use account::{Now, Owner, Refused, Request, Shortfall};
 use nfs_compat::Fs;
 use rand::RngExt;
 
 use crate::Mutant;
 use crate::client::{self, Wish};
 use crate::invariants::{
-    bytes_equal, deposed_acknowledges_nothing, j1_one_session_an_epoch, j5_never_behind_the_witness,
-    j6_no_read_after_the_lease, j7_back_soon, promised_is_shown,
+    bytes_equal, deposed_acknowledges_nothing, j5_never_behind_the_witness, j7_back_soon, promised_is_shown,
 };
 use crate::oracle::{Fate, Oracle};
 use crate::schedule::Sim;
-use crate::world::{NotOpen, Opening, Process};
+use crate::world::{NotOpen, Process};
 
 /// Requests that one commit carries at most.
 const BATCH_MAX: usize = 4;
+/// Between two tries to have the account take a change.
+const LOOK_EVERY_US: i64 = 250_000;
+/// How often it is tried to open the account once more.
+const OPENINGS: usize = 3;
+/// A history in which this does not count goes no further.
+const GIVEN_UP_US: u64 = 60_000_000;
 /// Turns of lazy work after which bytes that a neighbour removed are no longer looked for.
 const TICKS: usize = 6;
 
 impl Sim {
     /// Opens the account. What a new owner shows settles everything that was unknown.
     pub(crate) fn open(&self, process: &mut Process) -> bool {
-        let (opening, before): (Opening, u64) = {
-            let state = self.state();
-            (state.world.opening(), state.takeovers)
-        };
-        let outcome = opening.open(process);
+        let before = self.state().takeovers;
+        let outcome = self.open_with_patience(process);
+        if self.state().takeovers == before {
+            self.state().session = process.session;
+        }
         if process.gate.is_dead() {
             process.owner = None;
             self.note(format_args!("process {} is killed while it opens", process.number));
@@ -42,6 +49,10 @@ impl Sim {
             Ok(()) => {}
             Err(NotOpen::Trouble(why)) => {
                 self.note(format_args!("process {} cannot open: {why}", process.number));
+                return false;
+            }
+            Err(NotOpen::Behind(shortfall)) => {
+                self.lost(&shortfall);
                 return false;
             }
             Err(NotOpen::Wrong(why)) => {
@@ -72,21 +83,60 @@ impl Sim {
         if self.plan.volume == Volume::Shared {
             self.judge(j5_never_behind_the_witness::check(witnessed, snapshot.lsn));
         }
+        self.shows(process, snapshot.lsn);
         let verdict = self.state().oracle.look(&snapshot, true);
         let is_well = verdict.is_ok();
         self.judge(verdict);
         is_well
     }
 
+    /// Looks again, as a node does, while the host shows less than what counts; others go on meanwhile.
+    fn open_with_patience(&self, process: &mut Process) -> Result<(), NotOpen> {
+        let mut patience = Patience::default();
+        loop {
+            let (opening, elapsed_us) = {
+                let mut state = self.state();
+                state.world.catch_up();
+                (state.world.opening(), state.world.elapsed_us)
+            };
+            let shortfall = match opening.open(process) {
+                Err(NotOpen::Behind(shortfall)) if !process.gate.is_dead() => shortfall,
+                outcome => return outcome,
+            };
+            self.note(format_args!("process {} is behind: {}", process.number, told_of(&shortfall)));
+            if let Err(error) = shortfall.revalidate(&*process.fs) {
+                return Err(NotOpen::Trouble(error.to_string()));
+            }
+            match patience.fell_short(shortfall.witness, Duration::from_micros(elapsed_us)) {
+                Verdict::Again(wait) => {
+                    let wait_us = i64::try_from(wait.as_micros()).unwrap_or(i64::MAX);
+                    self.state().world.step_clock(wait_us);
+                }
+                Verdict::Lost => return Err(NotOpen::Behind(shortfall)),
+            }
+        }
+    }
+
+    /// §6.3: the account is offline, and says so. On a server that keeps what it synced nothing may be lost.
+    fn lost(&self, shortfall: &Shortfall) {
+        let is_excused = self.plan.loses && self.state().power_cuts > 0;
+        let told = told_of(shortfall);
+        self.note(format_args!("offline (durability): {told}"));
+        self.state().is_offline = true;
+        if !is_excused {
+            self.judge(Err(format!("J5: offline (durability), and nothing was lost: {told}")));
+        }
+    }
+
     /// The owner of this process does something.
     pub(crate) fn work(&self, process: &mut Process, takeovers: u64) {
         let dice = self.state().rng.random_range(0..100);
-        let now = self.state().world.now;
+        let now = self.now();
         match dice {
             0..12 => self.lazily(process, takeovers, "tick", |owner| owner.tick(now)),
             12..17 => {
                 self.lazily(process, takeovers, "close", |owner| owner.close(now));
-                process.owner = None;
+                self.drop_owner(process);
             }
             _ => {
                 let requests = self.requests(process);
@@ -114,6 +164,7 @@ impl Sim {
         healed.iter().for_each(|healed| self.note(format_args!("  healed: {healed}")));
         let Some(owner) = process.owner.as_ref().filter(|owner| owner.is_sound()) else { return };
         let snapshot = owner.snapshot();
+        self.shows(process, snapshot.lsn);
         let verdict = self.state().oracle.look(&snapshot, false);
         self.judge(verdict);
     }
@@ -208,16 +259,12 @@ impl Sim {
         let process = self.state().deposed.pop();
         let Some(mut process) = process else { return };
         // It stood still in the middle of something: for it the time is what it was.
-        let now = if self.state().rng.random_bool(0.5) { process.deposed_at } else { self.state().world.now };
+        let now = if self.state().rng.random_bool(0.5) { process.deposed_at } else { self.now() };
         let what = self.state().rng.random_range(0..4);
         let requests = self.requests(&process);
         self.note(format_args!("process {} goes on, deposed", process.number));
         if let Some(owner) = &mut process.owner {
             let lsn = owner.snapshot().lsn;
-            // Its lease ended before another was let in, so it answers no read.
-            let is_answered = self.plan.mutant == Some(Mutant::LeaseIgnored);
-            let seen = self.state().oracle.lsn;
-            self.judge(j6_no_read_after_the_lease::check(seen, is_answered.then_some(lsn)));
             match what {
                 0 => owner.tick(now),
                 1 => owner.close(now),
@@ -226,8 +273,10 @@ impl Sim {
                     self.judge(deposed_acknowledges_nothing::check(lsn, &answers));
                 }
             }
-            if owner.is_sound() {
+            if owner.is_sound() && !process.gate.is_dead() {
                 self.state().deposed.insert(0, process);
+            } else {
+                self.state().readers.remove(&process.number);
             }
         }
     }
@@ -237,77 +286,116 @@ impl Sim {
 impl Sim {
     /// Everything works again, and nothing is missing.
     pub(crate) fn quiet(self: &Arc<Self>) {
-        while !self.state().deposed.is_empty() {
-            let process = self.state().deposed.pop();
-            if let Some(mut process) = process {
-                let now = self.state().world.now;
-                process.owner.iter_mut().for_each(|owner| owner.tick(now));
-                process.gate.kill();
-            }
-        }
-        let calm_since_us = self.state().world.elapsed_us;
-        {
+        self.end_late_owners();
+        let calm_since_us = {
             let state = &mut *self.state();
             state.history.note(format_args!("quiet"));
             state.world.forget_views();
-            if state.rng.random_bool(0.5) {
-                let seed = state.rng.random();
-                state.cut_power(seed);
-            }
-            let node = state.current.take().map_or(1, |process| {
-                process.gate.kill();
-                process.node
-            });
-            state.start_current(node);
-            state.world.step_clock(5_000_000);
-        }
-        let Some(mut process) = self.take_current() else { return };
+            state.world.service.heal();
+            state.world.catch_up();
+            state.last_blow(self.plan.volume);
+            state.world.elapsed_us
+        };
+        self.until_served(calm_since_us);
         for round in 0..2 {
-            if self.is_over() {
-                return;
-            }
-            if !self.open(&mut process) {
-                self.judge(Err(
-                    "liveness: the account cannot be opened, and nothing is in the way".to_owned()
-                ));
-                return;
-            }
-            if round == 0 {
-                self.serve_first(&mut process, calm_since_us);
-            }
+            self.state().world.step_clock(2_000_000);
+            let Some(mut process) = self.opened_anew() else { return };
             self.serve_everything(&mut process, round);
             self.state().world.step_clock(10_000_000);
-            process.owner = None;
+            self.state().current = Some(process);
+            self.follow_the_map();
         }
+        self.reads();
         self.check_unlinked();
-        let decisions = self.state().world.service.decisions();
-        self.judge(j1_one_session_an_epoch::check(&decisions));
     }
 
-    /// J7: the first change after the faults ended.
-    fn serve_first(&self, process: &mut Process, calm_since_us: u64) {
-        let takeovers = self.state().takeovers;
-        let (now, delivery) = {
+    /// The account, opened once more by whoever has it: a machine that was suspended may lose its session only now.
+    fn opened_anew(self: &Arc<Self>) -> Option<Process> {
+        for _ in 0..OPENINGS {
+            let now_us = self.state().world.elapsed_us;
+            self.until_served(now_us);
+            let mut process = self.take_current().filter(|_| !self.is_over())?;
+            self.drop_owner(&mut process);
+            if self.open(&mut process) {
+                return Some(process);
+            }
+            self.state().current = Some(process);
+            self.state().world.step_clock(LOOK_EVERY_US);
+        }
+        if !self.is_over() {
+            self.judge(Err("liveness: the account cannot be opened, and nothing is in the way".to_owned()));
+        }
+        None
+    }
+
+    fn end_late_owners(&self) {
+        while !self.state().deposed.is_empty() {
+            let process = self.state().deposed.pop();
+            if let Some(mut process) = process {
+                let now = self.now();
+                process.owner.iter_mut().for_each(|owner| owner.tick(now));
+                process.gate.kill();
+                let state = &mut *self.state();
+                state.readers.remove(&process.number);
+                state.world.service.is_dead(process.number);
+            }
+        }
+    }
+
+    /// J7: until the first change is accepted.
+    fn until_served(self: &Arc<Self>, calm_since_us: u64) {
+        loop {
+            self.follow_the_map();
+            self.balance();
+            let takeovers = self.state().takeovers;
+            if let Some(mut process) = self.take_current() {
+                let is_served = self.serve_first(&mut process, takeovers);
+                self.state().current = Some(process);
+                if is_served || self.is_over() {
+                    return;
+                }
+            }
+            self.state().world.step_clock(LOOK_EVERY_US);
+            let now_us = self.state().world.elapsed_us;
+            self.judge(j7_back_soon::check(calm_since_us, now_us));
+            if self.is_over() || now_us > calm_since_us + GIVEN_UP_US {
+                return;
+            }
+        }
+    }
+
+    fn serve_first(&self, process: &mut Process, takeovers: u64) -> bool {
+        if self.is_draining() {
+            return false;
+        }
+        if !self.state().world.service.believes(process.number) {
+            self.drop_owner(process);
+        }
+        if process.owner.is_none() && !self.open(process) {
+            return false;
+        }
+        let now = self.now();
+        let delivery = {
             let state = &mut *self.state();
             let elapsed_us = state.world.elapsed_us;
-            let delivery = client::deliver(&mut state.rng, &mut state.oracle, elapsed_us, false);
-            (state.world.now, delivery)
+            client::deliver(&mut state.rng, &mut state.oracle, elapsed_us, false)
         };
-        if let Some(delivery) = self.spooled(process, delivery) {
-            self.commit_now(process, now, delivery, takeovers, "the first delivery");
+        let Some(delivery) = self.spooled(process, delivery) else { return false };
+        let is_done = self.commit_one(process, now, delivery, takeovers);
+        if !is_done {
+            self.drop_owner(process);
         }
-        let taken_us = self.state().world.elapsed_us;
-        self.judge(j7_back_soon::check(calm_since_us, taken_us));
+        is_done
     }
 
     fn serve_everything(&self, process: &mut Process, round: u32) {
         let takeovers = self.state().takeovers;
         for _ in 0..TICKS {
             self.state().world.step_clock(2_000_000);
-            let now = self.state().world.now;
+            let now = self.now();
             self.lazily(process, takeovers, "tick", |owner| owner.tick(now));
         }
-        let now = self.state().world.now;
+        let now = self.now();
         let delivery = {
             let state = &mut *self.state();
             let elapsed_us = state.world.elapsed_us;
@@ -341,16 +429,19 @@ impl Sim {
     }
 
     fn commit_now(&self, process: &mut Process, now: Now, request: Request, takeovers: u64, name: &str) {
-        let sound = |process: &Process| process.owner.as_ref().is_some_and(|owner| owner.is_sound());
-        let before = self.state().history.text().len();
-        self.commit(process, now, vec![request], takeovers);
-        let refused = self.state().history.text().get(before..).is_some_and(|text| text.contains(": Err("));
-        // A mailbox that is not there is an answer like any other.
-        let expected =
-            self.state().history.text().get(before..).is_some_and(|text| text.contains("NoMailbox"));
-        if !sound(process) || (refused && !expected) {
+        if !self.commit_one(process, now, request, takeovers) {
             self.judge(Err(format!("liveness: {name} is refused, and nothing is in the way")));
         }
+    }
+
+    /// Whether it was done. A mailbox that is not there is an answer like any other.
+    fn commit_one(&self, process: &mut Process, now: Now, request: Request, takeovers: u64) -> bool {
+        let before = self.state().history.text().len();
+        self.commit(process, now, vec![request], takeovers);
+        let state = self.state();
+        let told = state.history.text().get(before..).unwrap_or_default();
+        let is_sound = process.owner.as_ref().is_some_and(|owner| owner.is_sound());
+        is_sound && (!told.contains(": Err(") || told.contains("NoMailbox"))
     }
 }
 
@@ -404,6 +495,12 @@ fn again(request: &Request) -> Request {
         Request::Settle => Request::Settle,
         Request::RebuildIndex => Request::RebuildIndex,
     }
+}
+
+/// Without hashes: a checkpoint of the same state need not have the same bytes twice.
+fn told_of(shortfall: &Shortfall) -> String {
+    let Shortfall { witness, short, found, .. } = shortfall;
+    format!("record {} counts, and {} falls short: {found}", witness.lsn, short.display())
 }
 
 /// A request in the words of the history.

@@ -120,6 +120,10 @@ impl Fs for DiskFs {
         retried(|| OpenOptions::new().read(true).open(path)?.set_modified(to))
             .map_err(|error| Error::new("set the time of", path, error))
     }
+
+    fn revalidate(&self, path: &Path) -> Result<()> {
+        crate::fresh::revalidate(path)
+    }
 }
 
 /// An open descriptor.

@@ -42,6 +42,9 @@ pub trait Fs: Send + Sync + 'static {
     fn space(&self, path: &Path) -> Result<Space>;
     /// Sets a file's modification time.
     fn set_modified(&self, path: &Path, to: SystemTime) -> Result<()>;
+    /// Has this host ask the file server about this name again, instead of going by what it learnt up to a minute ago.
+    /// Best effort: what cannot be asked for is no error, nor is a name that is missing (`locking.md` §6.2).
+    fn revalidate(&self, path: &Path) -> Result<()>;
 
     /// Whether the name exists.
     fn exists(&self, path: &Path) -> Result<bool> {

@@ -6,6 +6,7 @@
 
 pub mod disk;
 pub mod error;
+mod fresh;
 pub mod fs;
 pub mod lock;
 pub mod publish;
@@ -16,4 +17,4 @@ pub use error::{Error, ErrorKind, Result};
 pub use fs::{DirEntry, EntryKind, File, Fs, Metadata, Space};
 pub use lock::{DirectoryLock, LockError};
 pub use publish::{publish, publish_new};
-pub use sim::SimFs;
+pub use sim::{SimClient, SimFs};

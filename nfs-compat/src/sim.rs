@@ -7,6 +7,7 @@
 //!   order, a write that fails leaves a part of itself behind.
 //! - Time stands still until a test moves it.
 
+mod client;
 mod crash;
 mod fault;
 mod world;
@@ -22,6 +23,7 @@ use rand::rngs::StdRng;
 use rand::seq::SliceRandom;
 use rand::{RngExt, SeedableRng};
 
+pub use client::{Old, SimClient};
 pub use fault::{Call, Operation};
 
 use crate::{DirEntry, EntryKind, Error, ErrorKind, File, Fs, Metadata, Result, Space};
@@ -227,6 +229,11 @@ impl Fs for SimFs {
             world.inode_mut(inode)?.modified = to;
             Ok(())
         })
+    }
+
+    /// The volume itself is never behind; hosts are ([`SimClient`]).
+    fn revalidate(&self, path: &Path) -> Result<()> {
+        self.call(Operation::Metadata, path, |_| Ok(()))
     }
 }
 

@@ -19,6 +19,7 @@ pub mod measured;
 pub mod metrics;
 pub mod options;
 pub mod owners;
+pub mod patience;
 pub mod peer;
 pub mod pool;
 pub mod privileges;

@@ -96,6 +96,11 @@ impl Fs for Measured {
         self.count("utimes");
         self.fs.set_modified(path, to)
     }
+
+    fn revalidate(&self, path: &Path) -> Result<()> {
+        self.count("revalidate");
+        self.fs.revalidate(path)
+    }
 }
 
 struct MeasuredFile {

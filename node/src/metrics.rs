@@ -72,6 +72,8 @@ pub struct Metrics {
     pub takeover_seconds: Histogram,
     pub witness_batches: Gauge,
     pub stale_epochs: Gauge,
+    pub stale_views: Counter,
+    pub durability_offline: Gauge,
     pub penalised_addresses: Gauge,
     pub forwarded_sessions: Family<ByDirection, Gauge>,
     pub forwarded_sessions_total: Family<ByDirection, Counter>,
@@ -108,6 +110,8 @@ impl Default for Metrics {
             takeover_seconds: Histogram::new(exponential_buckets(0.001, 2.0, 14)),
             witness_batches: Gauge::default(),
             stale_epochs: Gauge::default(),
+            stale_views: Counter::default(),
+            durability_offline: Gauge::default(),
             penalised_addresses: Gauge::default(),
             forwarded_sessions: Family::default(),
             forwarded_sessions_total: Family::default(),
@@ -175,6 +179,13 @@ impl Metrics {
             self.lease_remaining_seconds.clone(),
         );
         registry.register("witness_batches", "Witness batches committed", self.witness_batches.clone());
+        registry.register(
+            "stale_view",
+            "Accounts that an old view of the volume held up",
+            self.stale_views.clone(),
+        );
+        let help = "Accounts that are offline: the volume lost acknowledged changes";
+        registry.register("durability_offline", help, self.durability_offline.clone());
         registry.register("witness_stale_epochs", "Witnesses refused", self.stale_epochs.clone());
         self.register_peers(&mut registry);
         self.registry = registry;

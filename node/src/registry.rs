@@ -12,6 +12,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::Duration;
 
 use account::reader::Reader;
 use account::tenure::{Tenure, Volume, Witness};
@@ -27,6 +28,7 @@ use store::paths::Home;
 use tokio::sync::{oneshot, watch};
 
 use crate::metrics::{ByKind, Metrics};
+use crate::patience::{Closed, Opening};
 use crate::pool::{Job, Pool};
 use crate::takeovers::{TakeOver, TakeOvers};
 use crate::time;
@@ -101,6 +103,7 @@ pub struct Account {
     maildrop: AtomicBool,
     sessions: AtomicUsize,
     times: Times,
+    opening: Opening,
 }
 
 /// When an open account did what, and wants to do more; microseconds since 1970.
@@ -120,6 +123,8 @@ struct Queue {
     opening: Vec<oneshot::Sender<Result<Arc<Snapshot>, String>>>,
     verifying: Vec<oneshot::Sender<Verified>>,
     tick: bool,
+    /// To be opened although nobody asks now.
+    reopen: bool,
     close: Option<oneshot::Sender<()>>,
     /// Wants to know when nothing is under way any more, and that nothing be begun then.
     hold: Option<oneshot::Sender<()>>,
@@ -266,6 +271,7 @@ impl Account {
             maildrop: AtomicBool::new(false),
             sessions: AtomicUsize::new(0),
             times: Times::default(),
+            opening: Opening::default(),
         })
     }
 
@@ -373,7 +379,7 @@ impl Account {
         true
     }
 
-    fn open_owner(&self) -> Result<Option<Box<Owner>>, String> {
+    fn open_owner(&self) -> Result<Option<Box<Owner>>, Closed> {
         let shared = &self.shared;
         let began = time::now();
         let fs = Arc::clone(&shared.fs);
@@ -399,7 +405,7 @@ impl Account {
             autocreate: shared.autocreate.clone(),
             cache: cache.map(Arc::new),
         };
-        let owner = Owner::open(setup, now()).map_err(|error| told(&error))?;
+        let owner = self.opening.open(&setup, &shared.metrics, |wait| self.look_again(wait))?;
         let now_us = time::unix_us();
         self.times.looked_us.store(now_us, Ordering::Relaxed);
         self.times.used_us.store(now_us, Ordering::Relaxed);
@@ -412,6 +418,13 @@ impl Account {
             shared.metrics.takeover_seconds.observe(takeover.took.as_secs_f64());
         }
         Ok(Some(Box::new(owner)))
+    }
+
+    /// Has the account opened after this time, whether somebody asks or not.
+    fn look_again(&self, wait: Duration) {
+        if let Some(pool) = self.pool.upgrade() {
+            pool.queue_after(wait, Arc::new(Reopen(self.this.clone())));
+        }
     }
 
     fn publish(&self, owner: &Owner) {
@@ -447,12 +460,24 @@ impl Account {
     }
 }
 
+/// Looks at an account again that could not be opened.
+struct Reopen(Weak<Account>);
+
+impl Job for Reopen {
+    fn run(self: Arc<Self>) {
+        if let Some(account) = self.0.upgrade() {
+            account.schedule(|queue| queue.reopen = true);
+        }
+    }
+}
+
 /// What one run of an account's job is to do.
 struct Turn {
     waiting: Vec<(Request, Answer)>,
     opening: Vec<oneshot::Sender<Result<Arc<Snapshot>, String>>>,
     verifying: Vec<oneshot::Sender<Verified>>,
     tick: bool,
+    reopen: bool,
     close: Option<oneshot::Sender<()>>,
     hold: Option<oneshot::Sender<()>>,
 }
@@ -483,6 +508,7 @@ impl Account {
             opening: std::mem::take(&mut queue.opening),
             verifying: std::mem::take(&mut queue.verifying),
             tick: std::mem::take(&mut queue.tick),
+            reopen: std::mem::take(&mut queue.reopen),
             close: queue.close.take(),
             hold: queue.hold.take(),
         }
@@ -490,7 +516,8 @@ impl Account {
 
     /// Does a turn; returns the owner that is to stay.
     fn work(&self, owner: Option<Box<Owner>>, turn: Turn) -> Option<Box<Owner>> {
-        let needed = !turn.waiting.is_empty() || !turn.opening.is_empty() || !turn.verifying.is_empty();
+        let asked = !turn.waiting.is_empty() || !turn.opening.is_empty() || !turn.verifying.is_empty();
+        let needed = asked || turn.reopen;
         let owner = match owner {
             None if needed => self.open_owner(),
             owner => Ok(owner),
@@ -498,8 +525,8 @@ impl Account {
         self.tell_opening(turn.opening, owner.as_ref().err());
         let (mut owner, waiting) = match owner {
             Ok(owner) => (owner, turn.waiting),
-            Err(reason) => {
-                refuse(turn.waiting, &reason);
+            Err(closed) => {
+                refuse(turn.waiting, &closed.reason);
                 (None, Vec::new())
             }
         };
@@ -558,14 +585,16 @@ impl Account {
     fn tell_opening(
         &self,
         opening: Vec<oneshot::Sender<Result<Arc<Snapshot>, String>>>,
-        reason: Option<&String>,
+        closed: Option<&Closed>,
     ) {
-        if let Some(reason) = reason {
+        if let Some(Closed { reason, is_told: false }) = closed {
             tracing::error!(user = %self.user, account = %self.id, %reason, "account cannot be opened");
         }
         for sender in opening {
-            let answer = reason
-                .map_or_else(|| self.snapshot().ok_or_else(|| "not open".into()), |why| Err(why.clone()));
+            let answer = match closed {
+                None => self.snapshot().ok_or_else(|| "not open".into()),
+                Some(closed) => Err(closed.reason.clone()),
+            };
             // Whoever asked may be gone.
             let _ = sender.send(answer);
         }
@@ -630,7 +659,8 @@ impl Account {
     fn reschedule(&self) {
         let mut queue = lock(&self.queue);
         let asked = !queue.waiting.is_empty() || !queue.opening.is_empty() || !queue.verifying.is_empty();
-        let more = !queue.held && (asked || queue.tick || queue.close.is_some() || queue.hold.is_some());
+        let due = asked || queue.tick || queue.reopen || queue.close.is_some() || queue.hold.is_some();
+        let more = !queue.held && due;
         queue.scheduled = more;
         if more && let (Some(pool), Some(this)) = (self.pool.upgrade(), self.this.upgrade()) {
             pool.queue(this);

@@ -70,6 +70,10 @@ impl Fs for Relaxed {
     fn set_modified(&self, path: &Path, to: SystemTime) -> Result<()> {
         self.0.set_modified(path, to)
     }
+
+    fn revalidate(&self, path: &Path) -> Result<()> {
+        self.0.revalidate(path)
+    }
 }
 
 struct RelaxedFile(Box<dyn File>);

@@ -7,16 +7,19 @@
 //! - A journal that is shorter than its witness is never gone on with silently ([`OpenError::Durability`]).
 //! - Opening twice gives the same as opening once.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use journal::{CheckpointPin, Entry, Mark, ReadError, Tail, read_exact, read_tail};
 use model::ReplicaId;
+use nfs_compat::ErrorKind;
 use store::index::checkpoint::{self, CheckpointError, CheckpointRef};
 
 use crate::door::Refused;
 use crate::image::Image;
-use crate::log::{Found, Log, mark_of};
+use crate::log::{Found, Log, mark_of, witnessed};
 use crate::owner::Owner;
+use crate::patience::Shortfall;
 use crate::reader::Reader;
 use crate::recover::Loss;
 use crate::settle::CHECKPOINT_RECORDS;
@@ -29,6 +32,10 @@ pub enum OpenError {
     /// The operator restores the volume, or accepts the loss (`locking.md` §6.3).
     #[error("acknowledged changes are missing: {0}")]
     Durability(String),
+    /// A shared volume shows less than what counts. This host's view may be old, so it is looked at again, with
+    /// [`Patience`](crate::patience::Patience).
+    #[error(transparent)]
+    Behind(Box<Shortfall>),
     /// The coordination service gave no answer. It is tried again.
     #[error("how far the account's journal counts cannot be learnt: {0}")]
     Witness(#[from] WitnessError),
@@ -148,18 +155,37 @@ impl Start {
         Self { image: Image::new(setup.account, setup.site), found: Found::default(), loss: None }
     }
 
+    /// As the witness says, or what the volume shows instead (`locking.md` §6.2).
     pub(crate) fn exactly(setup: &Setup, mark: &Mark) -> Result<Self, OpenError> {
-        let replay =
-            read_exact(&*setup.fs, &setup.home.journal(), setup.account, mark).map_err(
-                |error| match error {
-                    ReadError::Stale { .. } | ReadError::Mismatch { .. } | ReadError::Garbled(_) => {
-                        OpenError::Durability(format!("{error}; witnessed up to record {}", mark.lsn))
-                    }
-                    ReadError::Foreign { .. } => OpenError::Newer(error.to_string()),
-                    ReadError::Fs(error) => OpenError::Fs(error),
-                },
-            )?;
-        Self::replay(setup, replay.checkpoint, &replay.entries, *mark, Some(mark.name()))
+        let behind = |short: PathBuf, found: String| {
+            let file = setup.home.journal().join(mark.name().to_string());
+            OpenError::Behind(Box::new(Shortfall { witness: witnessed(*mark), file, short, found }))
+        };
+        let journal = setup.home.journal();
+        let replay = match read_exact(&*setup.fs, &journal, setup.account, mark) {
+            Ok(replay) => replay,
+            Err(error) => {
+                let found = error.to_string();
+                let short = match error {
+                    ReadError::Stale { segment, .. } | ReadError::Mismatch { segment } => segment,
+                    ReadError::Garbled(garbled) => garbled.segment,
+                    ReadError::Foreign { .. } => return Err(OpenError::Newer(found)),
+                    ReadError::Fs(failed) if failed.kind == ErrorKind::Stale => mark.name(),
+                    ReadError::Fs(failed) => return Err(OpenError::Fs(failed)),
+                };
+                return Err(behind(journal.join(short.to_string()), found));
+            }
+        };
+        let pin = replay.checkpoint;
+        match Self::replay(setup, pin, &replay.entries, *mark, Some(mark.name())) {
+            // All that was read is what was pinned: only a checkpoint can be one that this host does not see yet.
+            Err(OpenError::Durability(what)) => {
+                let name = pin.map_or_else(|| mark.name().to_string(), |pin| pin.name.to_string());
+                let directory = if pin.is_some() { setup.home.checkpoints() } else { journal };
+                Err(behind(directory.join(name), what))
+            }
+            start => start,
+        }
     }
 
     pub(crate) fn tail(setup: &Setup, expected: Option<&Mark>) -> Result<Self, OpenError> {

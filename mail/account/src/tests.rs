@@ -6,5 +6,6 @@ mod faults;
 mod late;
 mod neighbours;
 mod recovery;
+mod stale;
 mod undone;
 mod world;

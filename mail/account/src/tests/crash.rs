@@ -231,6 +231,9 @@ impl Fs for Lying {
     fn set_modified(&self, path: &std::path::Path, to: std::time::SystemTime) -> nfs_compat::Result<()> {
         self.0.set_modified(path, to)
     }
+    fn revalidate(&self, path: &std::path::Path) -> nfs_compat::Result<()> {
+        self.0.revalidate(path)
+    }
 }
 
 impl File for LyingFile {

@@ -38,6 +38,9 @@ use crate::raft::log::LogOptions;
 use crate::server::{ChangeError, GroupStatus, NoAnswer, Site, StartError, Voter, VoterOptions};
 use crate::state::State;
 
+/// Before a node that starts asks for its session again.
+const SESSION_AGAIN: Duration = Duration::from_millis(250);
+
 /// How the service of a node is to be started.
 #[derive(Clone)]
 pub struct Options {
@@ -200,7 +203,7 @@ impl Locking {
             voter.start_shards(options).await?.into_iter().map(Arc::new).collect();
         let node = NodeId(options.node_id);
         let mut requests = Requests::new();
-        let tenure = match open_session(voter, &mut requests, node, options.lease).await {
+        let tenure = match first_session(voter, &mut requests, node, options).await {
             Ok(tenure) => tenure,
             Err(error) => {
                 for shard in keepers {
@@ -453,6 +456,24 @@ impl Inner {
 
 fn unexpected(answer: &Answer) -> NoAnswer {
     NoAnswer(format!("unexpected answer {answer:?}"))
+}
+
+/// A node of a site has waited for a majority, and waits again if that is lost before it has a session.
+async fn first_session(
+    voter: &Voter,
+    requests: &mut Requests,
+    node: NodeId,
+    options: &VoterOptions,
+) -> Result<Tenure, NoAnswer> {
+    loop {
+        match open_session(voter, requests, node, options.lease).await {
+            Err(error) if options.peers.is_some() && !voter.is_stopped() => {
+                tracing::warn!(%error, "no session yet: waiting for a majority of the site's voters");
+                tokio::time::sleep(SESSION_AGAIN).await;
+            }
+            opened => return opened,
+        }
+    }
 }
 
 /// Opens a session in the place of all older ones of this node: whoever calls holds the lock of its directory, so the

@@ -5,9 +5,11 @@
 
 pub mod admin;
 pub mod asking;
+pub mod balancer;
 pub mod bind;
 pub mod carried;
 pub mod cli;
+pub mod condition;
 pub mod demo;
 pub mod driver;
 pub mod forward;
@@ -33,6 +35,8 @@ pub mod router;
 #[cfg(feature = "seeded-bugs")]
 pub mod seeded;
 pub mod serve;
+pub mod site_log;
+pub mod site_metrics;
 pub mod stream;
 pub mod takeovers;
 pub mod tenure;
@@ -40,3 +44,4 @@ pub mod time;
 pub mod tls;
 pub mod users;
 pub mod volume;
+pub mod volume_watch;

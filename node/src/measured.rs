@@ -12,20 +12,22 @@ use crate::time;
 /// [`Fs`] with the metrics `roost_fs_…`.
 pub struct Measured {
     fs: Arc<dyn Fs>,
+    /// What the metrics call it.
+    volume: &'static str,
     metrics: Arc<Metrics>,
 }
 
 impl Measured {
-    pub fn new(fs: Arc<dyn Fs>, metrics: Arc<Metrics>) -> Self {
-        Self { fs, metrics }
+    pub fn new(fs: Arc<dyn Fs>, volume: &'static str, metrics: Arc<Metrics>) -> Self {
+        Self { fs, volume, metrics }
     }
 
     fn file(&self, file: Box<dyn File>) -> Box<dyn File> {
-        Box::new(MeasuredFile { file, metrics: Arc::clone(&self.metrics) })
+        Box::new(MeasuredFile { file, volume: self.volume, metrics: Arc::clone(&self.metrics) })
     }
 
     fn count(&self, operation: &'static str) {
-        self.metrics.fs(operation, None);
+        self.metrics.fs(self.volume, operation, None);
     }
 }
 
@@ -78,7 +80,7 @@ impl Fs for Measured {
     fn sync_dir(&self, path: &Path) -> Result<()> {
         let start = time::now();
         let synced = self.fs.sync_dir(path);
-        self.metrics.fs("sync_dir", Some(start.elapsed()));
+        self.metrics.fs(self.volume, "sync_dir", Some(start.elapsed()));
         synced
     }
 
@@ -105,39 +107,40 @@ impl Fs for Measured {
 
 struct MeasuredFile {
     file: Box<dyn File>,
+    volume: &'static str,
     metrics: Arc<Metrics>,
 }
 
 impl File for MeasuredFile {
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> Result<usize> {
-        self.metrics.fs("read", None);
+        self.metrics.fs(self.volume, "read", None);
         self.file.read_at(buffer, offset)
     }
 
     fn write_at(&self, bytes: &[u8], offset: u64) -> Result<()> {
-        self.metrics.fs("write", None);
+        self.metrics.fs(self.volume, "write", None);
         self.file.write_at(bytes, offset)
     }
 
     fn sync(&self) -> Result<()> {
         let start = time::now();
         let synced = self.file.sync();
-        self.metrics.fs("sync", Some(start.elapsed()));
+        self.metrics.fs(self.volume, "sync", Some(start.elapsed()));
         synced
     }
 
     fn allocate(&self, length: u64) -> Result<()> {
-        self.metrics.fs("allocate", None);
+        self.metrics.fs(self.volume, "allocate", None);
         self.file.allocate(length)
     }
 
     fn set_modified(&self, to: SystemTime) -> Result<()> {
-        self.metrics.fs("utimes", None);
+        self.metrics.fs(self.volume, "utimes", None);
         self.file.set_modified(to)
     }
 
     fn metadata(&self) -> Result<Metadata> {
-        self.metrics.fs("stat", None);
+        self.metrics.fs(self.volume, "stat", None);
         self.file.metadata()
     }
 

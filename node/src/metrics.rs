@@ -12,6 +12,8 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::Registry;
 
+use crate::site_metrics::SiteMetrics;
+
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct ByProtocol {
     pub protocol: &'static str,
@@ -40,6 +42,8 @@ pub struct ByName {
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct ByOperation {
+    /// `mail`, or `state` for the node's own disk.
+    pub volume: &'static str,
     pub operation: &'static str,
 }
 
@@ -68,6 +72,9 @@ pub struct Metrics {
     pub raft_leader: Gauge,
     pub raft_commit_seconds: Gauge<f64, AtomicU64>,
     pub lease_remaining_seconds: Gauge<f64, AtomicU64>,
+    pub site: SiteMetrics,
+    pub balancer_buckets: Family<ByKind, Counter>,
+    pub balancer_pending: Gauge,
     pub takeovers: Counter,
     pub takeover_seconds: Histogram,
     pub witness_batches: Gauge,
@@ -106,6 +113,9 @@ impl Default for Metrics {
             raft_leader: Gauge::default(),
             raft_commit_seconds: Gauge::default(),
             lease_remaining_seconds: Gauge::default(),
+            site: SiteMetrics::default(),
+            balancer_buckets: Family::default(),
+            balancer_pending: Gauge::default(),
             takeovers: Counter::default(),
             takeover_seconds: Histogram::new(exponential_buckets(0.001, 2.0, 14)),
             witness_batches: Gauge::default(),
@@ -163,8 +173,12 @@ impl Metrics {
             "From the wish to use such an account to its first snapshot",
             self.takeover_seconds.clone(),
         );
-        registry.register("fs_operations", "File operations by kind", self.fs_operations.clone());
-        registry.register("fs_latency_seconds", "Latency of syncs by kind", self.fs_seconds.clone());
+        registry.register("fs_operations", "File operations by volume and kind", self.fs_operations.clone());
+        registry.register(
+            "fs_latency_seconds",
+            "Latency of syncs by volume and kind",
+            self.fs_seconds.clone(),
+        );
         registry.register("heals", "Damage mended, by kind", self.heals.clone());
         registry.register("raft_term", "Raft term", self.raft_term.clone());
         registry.register("raft_leader", "1 if this node leads", self.raft_leader.clone());
@@ -188,6 +202,8 @@ impl Metrics {
         registry.register("durability_offline", help, self.durability_offline.clone());
         registry.register("witness_stale_epochs", "Witnesses refused", self.stale_epochs.clone());
         self.register_peers(&mut registry);
+        self.register_balancer(&mut registry);
+        self.site.register(&mut registry);
         self.registry = registry;
     }
 
@@ -210,6 +226,19 @@ impl Metrics {
         registry.register("peers_refused", "Connections refused at listen.peer", self.peers_refused.clone());
     }
 
+    fn register_balancer(&self, registry: &mut Registry) {
+        registry.register(
+            "balancer_buckets",
+            "What the leader did with buckets: assigned, moved, refused, taken_back",
+            self.balancer_buckets.clone(),
+        );
+        registry.register(
+            "balancer_pending",
+            "Hand-overs that the leader waits for",
+            self.balancer_pending.clone(),
+        );
+    }
+
     /// The text that `/metrics` answers with.
     pub fn text(&self) -> String {
         let mut text = String::new();
@@ -219,10 +248,11 @@ impl Metrics {
     }
 
     /// Counts one file operation, and its time if it is one that waits for a disk.
-    pub fn fs(&self, operation: &'static str, took: Option<Duration>) {
-        self.fs_operations.get_or_create(&ByOperation { operation }).inc();
+    pub fn fs(&self, volume: &'static str, operation: &'static str, took: Option<Duration>) {
+        let by = ByOperation { volume, operation };
+        self.fs_operations.get_or_create(&by).inc();
         if let Some(took) = took {
-            self.fs_seconds.get_or_create(&ByOperation { operation }).observe(took.as_secs_f64());
+            self.fs_seconds.get_or_create(&by).observe(took.as_secs_f64());
         }
     }
 

@@ -41,7 +41,11 @@ use crate::router::{AllHere, Owners, Router};
 use crate::takeovers::TakeOvers;
 use crate::tenure::Keeper;
 use crate::users::Homes;
-use crate::{admin, handover, http, options, peer, privileges, protocols, router, time, tls, volume};
+use crate::volume_watch::VolumeWatch;
+use crate::{
+    admin, balancer, handover, http, options, peer, privileges, protocols, router, site_log, time, tls,
+    volume, volume_watch,
+};
 
 /// How often accounts are asked whether they have something lazy to do.
 const TICK: Duration = Duration::from_secs(1);
@@ -62,6 +66,9 @@ pub struct Running {
     /// Its certificate between nodes.
     pub node_tls: NodeTls,
     pub fs: Arc<dyn Fs>,
+    pub volume: Arc<VolumeWatch>,
+    /// Its site has several nodes, and the coordination service says what each owns.
+    pub balances: bool,
     pub started_unix_s: i64,
     pub run: u32,
 }
@@ -149,7 +156,9 @@ impl Node {
     ) -> Result<Self> {
         let metrics = Metrics::new();
         let disk: Arc<dyn Fs> = Arc::new(DiskFs::new());
-        let measured: Arc<dyn Fs> = Arc::new(Measured::new(Arc::clone(&disk), Arc::clone(&metrics)));
+        let measured = |volume| Measured::new(Arc::clone(&disk), volume, Arc::clone(&metrics));
+        let own: Arc<dyn Fs> = Arc::new(measured("state"));
+        let measured: Arc<dyn Fs> = Arc::new(measured("mail"));
         let fs: Arc<dyn Fs> = match config.mail.durability {
             config::Durability::Fsync => measured,
             config::Durability::Relaxed => Arc::new(Relaxed::new(measured)),
@@ -164,12 +173,20 @@ impl Node {
         let peers =
             sockets.peer.take().map(|socket| doors.serve(socket, &config, &node_tls, &metrics, &ended));
         let peer_address = peers.transpose()?;
-        let locking = start_locking(&config, &disk, ownership.site(&node_tls, &config, &doors)).await?;
+        let locking = start_locking(&config, &own, ownership.site(&node_tls, &config, &doors)).await?;
+        let balances = matches!(ownership, Ownership::OfMembers) && config.cluster.member.0.len() > 1;
         let channels = peer::channels(node_tls.clone(), &config);
         let router = Router::new(ownership.owners(&config, &locking), Some(channels), Arc::clone(&metrics));
         let pool = Arc::new(Pool::start(workers())?);
-        let running =
-            Arc::new(assemble(config, config_file, metrics, fs, (locking, node_tls), router, &pool)?);
+        let running = Arc::new(assemble(
+            config,
+            config_file,
+            metrics,
+            fs,
+            (locking, node_tls),
+            (router, balances),
+            &pool,
+        )?);
         let phases = Phases { stopping, closing, ended };
         let mut addresses = listen(&running, sockets, &doors, &phases).await?;
         addresses.extend(peer_address.map(|address| ("peer".to_owned(), address)));
@@ -242,7 +259,7 @@ fn assemble(
     metrics: Arc<Metrics>,
     fs: Arc<dyn Fs>,
     (locking, node_tls): (Locking, NodeTls),
-    router: Router,
+    (router, balances): (Router, bool),
     pool: &Arc<Pool>,
 ) -> Result<Running> {
     let started_us = time::unix_us();
@@ -289,6 +306,8 @@ fn assemble(
         locking,
         node_tls,
         fs,
+        volume: Arc::default(),
+        balances,
         started_unix_s: time::unix_s(),
         run: (started_us / 1_000_000) as u32,
     })
@@ -334,6 +353,13 @@ async fn listen(
     }
     tokio::spawn(admin::serve(sockets.admin, Arc::clone(running), ended.clone()));
     tokio::spawn(tick(Arc::clone(running), ended.clone()));
+    if running.balances {
+        let (locking, metrics) = (running.locking.clone(), Arc::clone(&running.metrics));
+        tokio::spawn(balancer::run(locking, metrics, ended.clone()));
+        tokio::spawn(site_log::run(running.locking.clone(), ended.clone()));
+    }
+    let (watch, spool) = (Arc::clone(&running.volume), Arc::clone(&running.services.spool));
+    tokio::spawn(volume_watch::run(watch, spool, ended.clone()));
     tokio::spawn(follow_addresses(running.locking.clone(), running.services.router.clone()));
     Ok(addresses)
 }
@@ -420,65 +446,6 @@ async fn drain(running: &Running) {
     };
     if tokio::time::timeout(running.config.limits.drain_timeout, empty).await.is_err() {
         tracing::warn!(sessions = live.list().len(), "sessions are cut off: limits.drain_timeout has passed");
-    }
-}
-
-impl Running {
-    /// Whether a change can be acknowledged.
-    pub fn ready(&self) -> Result<(), String> {
-        let status = self.locking.status();
-        if let Some(why) = status.group.failure {
-            return Err(format!("the coordination service has stopped: {why}"));
-        }
-        if status.group.leader.is_none() {
-            return Err("the coordination service has no leader".into());
-        }
-        if !self.locking.may_change() {
-            return Err("this node has lost touch with the majority of its site: its lease is over".into());
-        }
-        if !status.session_live {
-            return Err("this node has no session with the coordination service".into());
-        }
-        Ok(())
-    }
-
-    /// Metrics, with those that are read rather than counted brought up to date.
-    pub fn metrics_text(&self) -> String {
-        let metrics = &self.metrics;
-        let status = self.locking.status();
-        let wide = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
-        metrics.raft_term.set(wide(status.group.term));
-        metrics.raft_leader.set(i64::from(status.group.leader == Some(u64::from(status.node_id))));
-        let commit_s = status.counters.latency_us_last as f64 / 1e6;
-        Metrics::set_float(&metrics.raft_commit_seconds, commit_s);
-        Metrics::set_float(&metrics.lease_remaining_seconds, status.lease_remaining.as_secs_f64());
-        metrics.witness_batches.set(wide(status.counters.batches));
-        metrics.stale_epochs.set(wide(status.counters.stale_epoch));
-        metrics.accounts_owned.set(wide(self.services.registry.open_count() as u64));
-        metrics.penalised_addresses.set(wide(self.services.auth.counters().penalised_addresses));
-        metrics.text()
-    }
-
-    /// What the status page and `roost stats` show first.
-    pub fn facts(&self) -> Vec<(String, String)> {
-        let status = self.locking.status();
-        let up_s = time::unix_s() - self.started_unix_s;
-        let ready = self.ready().map_or_else(|why| why, |()| "yes".into());
-        [
-            ("node", self.name.clone()),
-            ("site", self.config.cluster.site.clone()),
-            ("version", env!("CARGO_PKG_VERSION").into()),
-            ("ready", ready),
-            ("up", format!("{up_s} s")),
-            ("sessions", self.services.live.list().len().to_string()),
-            ("accounts open", self.services.registry.open_count().to_string()),
-            ("Raft term", status.group.term.to_string()),
-            ("lease", format!("{:.1} s left", status.lease_remaining.as_secs_f64())),
-            ("incarnation", status.incarnation.to_string()),
-        ]
-        .into_iter()
-        .map(|(name, value)| (name.to_owned(), value))
-        .collect()
     }
 }
 

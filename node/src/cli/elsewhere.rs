@@ -24,6 +24,8 @@ use crate::users::account_id;
 
 /// How long a command waits for an account to have an owner that can be reached: a node that died is replaced by then.
 const OWNER_WAIT: Duration = Duration::from_secs(15);
+/// Before a node is asked again that does not know yet what it owns.
+const BEHIND_WAIT: Duration = Duration::from_millis(50);
 /// Other nodes tell their part of something within.
 const PART_WAIT: Duration = Duration::from_secs(3);
 
@@ -126,10 +128,15 @@ async fn begin(running: &Running, record: &UserRecord, call: &Call) -> Result<Be
         match begun {
             Ok(begun) => return Ok(Begun::At(node, Box::new(begun))),
             Err(CarryError::Declined(Declined::NotOwner(version))) => {
-                not_owners += 1;
                 router.count_retry("not_owner");
-                if not_owners > NOT_OWNER_MAX {
+                // Whoever is given a bucket may be the last to hear of it; then nothing is learnt but patience.
+                let behind = *router.version().borrow() > version;
+                not_owners += u32::from(!behind);
+                if not_owners > NOT_OWNER_MAX || time::now() >= until {
                     return Err(failed(&"says that it does not"));
+                }
+                if behind {
+                    tokio::time::sleep(BEHIND_WAIT).await;
                 }
                 router.learn(version).await;
             }

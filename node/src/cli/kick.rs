@@ -1,6 +1,6 @@
 //! `roost kick`
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use clap::Args;
 use serde_json::{Value, json};
@@ -9,7 +9,7 @@ use super::elsewhere::{self, Part};
 use super::exit::{Exit, Failure};
 use super::output::Context;
 use super::{choose, wildcard};
-use crate::live::Via;
+use crate::live::{Via, Who};
 
 /// End the sessions of a user, of all protocols, at all nodes of the site
 ///
@@ -22,18 +22,16 @@ pub(crate) struct KickArgs {
 }
 
 pub(crate) async fn run(context: &Context, args: &KickArgs) -> Result<Exit, Failure> {
-    let (served, mut edges) = own(context, args).await?;
+    let mut ended = own(context, args).await?;
     if context.carried.is_some() {
-        return context.say("", json!({ "kicked": served, "edges": edges })).await;
+        return context.say("", json!({ "ended": ended })).await;
     }
-    let (mut kicked, mut untold) = (served, Vec::new());
+    let mut untold = Vec::new();
     for Part { node, said } in elsewhere::parts(context, &["kick", "--json", "--", &args.user]).await {
         match said {
             Ok(value) => {
-                kicked += value["kicked"].as_u64().unwrap_or(0);
-                for (node, count) in value["edges"].as_object().into_iter().flatten() {
-                    *edges.entry(node.clone()).or_insert(0) += count.as_u64().unwrap_or(0);
-                }
+                let theirs = value["ended"].as_array().into_iter().flatten().filter_map(Value::as_str);
+                ended.extend(theirs.map(str::to_owned));
             }
             Err(why) => {
                 let failure = Failure::try_again(format!("node {node} may still have sessions: {why}"));
@@ -42,8 +40,7 @@ pub(crate) async fn run(context: &Context, args: &KickArgs) -> Result<Exit, Fail
             }
         }
     }
-    // A session that is carried has two ends, and counts where it is served. Those of a node that was not told count here.
-    kicked += untold.iter().filter_map(|node| edges.get(&node.to_string())).sum::<u64>();
+    let kicked = ended.len();
     let text =
         if kicked == 1 { "1 session ended\n".to_owned() } else { format!("{kicked} sessions ended\n") };
     let mut value = json!({ "kicked": kicked });
@@ -54,9 +51,10 @@ pub(crate) async fn run(context: &Context, args: &KickArgs) -> Result<Exit, Fail
     Ok(if untold.is_empty() { Exit::Ok } else { Exit::TryAgain })
 }
 
-/// Ends those at this node. Returns how many were served here, and how many were carried to which node.
-async fn own(context: &Context, args: &KickArgs) -> Result<(u64, BTreeMap<String, u64>), Failure> {
-    let live = &context.running.services.live;
+/// Ends those at this node, and names each by where its client is: one that is carried has two ends, and either may be
+/// the first to go.
+async fn own(context: &Context, args: &KickArgs) -> Result<BTreeSet<String>, Failure> {
+    let (live, me) = (&context.running.services.live, context.running.config.node.id);
     let sessions = live.list();
     let mut users = BTreeSet::new();
     if args.user.contains(['*', '?']) {
@@ -65,15 +63,14 @@ async fn own(context: &Context, args: &KickArgs) -> Result<(u64, BTreeMap<String
     } else {
         users.insert(choose::find(context, &args.user).await?.user.as_str().to_owned());
     }
-    let (mut served, mut edges) = (0, BTreeMap::new());
-    for who in sessions.iter().filter(|who| who.user.as_ref().is_some_and(|user| users.contains(user))) {
-        match &who.via {
-            Some(Via::To { node }) => *edges.entry(node.to_string()).or_insert(0) += 1,
-            Some(Via::From { .. }) | None => served += 1,
-        }
-    }
+    let theirs = sessions.iter().filter(|who| who.user.as_ref().is_some_and(|user| users.contains(user)));
+    let name = |who: &Who| match &who.via {
+        Some(Via::From { node, session }) => format!("{node}/{session}"),
+        Some(Via::To { .. }) | None => format!("{me}/{}", who.session),
+    };
+    let ended = theirs.map(name).collect();
     for user in &users {
         live.kick(user, "ended by the operator");
     }
-    Ok((served, edges))
+    Ok(ended)
 }

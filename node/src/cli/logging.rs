@@ -11,7 +11,9 @@ use tracing_subscriber::util::SubscriberInitExt as _;
 use tracing_subscriber::{Layer as _, Registry, reload};
 
 /// Libraries whose `info` is of no use to an operator.
-const CHATTY: [&str; 7] = ["openraft", "sled", "h2", "hyper", "hyper_util", "tonic", "tower"];
+const CHATTY: [&str; 6] = ["sled", "h2", "hyper", "hyper_util", "tonic", "tower"];
+
+const CONSENSUS: &str = "openraft";
 
 static LEVEL: OnceLock<reload::Handle<Targets, Registry>> = OnceLock::new();
 
@@ -46,10 +48,17 @@ fn targets(level: LogLevel) -> Targets {
         LogLevel::Debug => LevelFilter::DEBUG,
         LogLevel::Trace => LevelFilter::TRACE,
     };
+    // What consensus has to say for an operator, `site_log` says.
+    let consensus = match level {
+        LogLevel::Trace => LevelFilter::DEBUG,
+        LogLevel::Debug => LevelFilter::WARN,
+        LogLevel::Info | LogLevel::Warn | LogLevel::Error => LevelFilter::ERROR,
+    };
     let theirs = match level {
         LogLevel::Trace => LevelFilter::DEBUG,
         LogLevel::Debug | LogLevel::Info | LogLevel::Warn => LevelFilter::WARN,
         LogLevel::Error => LevelFilter::ERROR,
     };
-    Targets::new().with_default(ours).with_targets(CHATTY.map(|library| (library, theirs)))
+    let targets = Targets::new().with_default(ours).with_targets(CHATTY.map(|library| (library, theirs)));
+    targets.with_target(CONSENSUS, consensus)
 }

@@ -45,7 +45,7 @@ mod stats;
 mod table;
 mod uid;
 mod verify;
-mod when;
+pub(crate) mod when;
 mod who;
 mod wildcard;
 

@@ -216,3 +216,69 @@ fn a_node_is_ready_when_it_can_acknowledge_a_change_and_says_why_when_not() {
     assert!(why.contains("majority"), "{why}");
     assert!(nodes.page(1, "/healthz").starts_with("HTTP/1.1 200"));
 }
+
+/// Buckets of each node that has a live session, once they are all of them.
+fn spread(nodes: &Nodes, id: usize, live: usize) -> Vec<u64> {
+    eventually("all buckets are owned", || {
+        let status = nodes.status(id);
+        let rows = status["nodes"].as_array()?.clone();
+        let owned: Vec<u64> = rows
+            .iter()
+            .filter(|row| row["session_live"] == true)
+            .filter_map(|row| row["buckets"].as_u64())
+            .collect();
+        (owned.len() == live && owned.iter().sum::<u64>() == 65_536).then_some(owned)
+    })
+}
+
+#[test]
+fn buckets_are_spread_at_the_start_and_after_a_crash() {
+    let mut nodes = Nodes::start(1);
+    let owned = spread(&nodes, 1, 3);
+    assert!(owned.iter().all(|buckets| *buckets > 20_000), "{owned:?}");
+    let metrics = nodes.page(1, "/metrics");
+    let owned_here = format!("roost_buckets_owned {}", owned[0]);
+    assert!(metrics.contains(&owned_here), "{owned_here}\n{metrics}");
+    for name in
+        ["roost_lease_held 1", "roost_node_ready 1", "roost_raft_snapshot_age_entries", "volume=\"state\""]
+    {
+        assert!(metrics.contains(name), "{name}\n{metrics}");
+    }
+    assert!(nodes.page(1, "/").contains("owns"), "the status page shows the site");
+    let dead = nodes.leader(1) % 3 + 1;
+    let other = dead % 3 + 1;
+    nodes.kill(dead);
+    let killed = Instant::now();
+    nodes.roost(other, &["cluster", "declare-dead", &dead.to_string(), "--yes-it-is-dead"]).ok();
+    let owned = spread(&nodes, other, 2);
+    println!("spread: all owned again {:?} after kill -9", killed.elapsed());
+    assert!(owned.iter().all(|buckets| *buckets > 30_000), "{owned:?}");
+    let log = nodes.log(other) + &nodes.log(6 - dead - other);
+    assert!(log.contains("buckets that nobody owned are given to a node"), "{log}");
+    assert!(!log.contains("openraft"), "what consensus says is put in a sentence: {log}");
+}
+
+#[test]
+fn an_account_is_moved_and_a_node_is_emptied_by_command() {
+    let nodes = Nodes::start(1);
+    let ada = user(0);
+    nodes.save(1, &ada, MESSAGE);
+    let before = spread(&nodes, 1, 3);
+    let from = nodes.owner(1, &ada);
+    let to = from % 3 + 1;
+    let moved = nodes.roost(from, &["cluster", "move", &ada, &to.to_string(), "--json"]).json();
+    println!("moved in {} ms", moved["ms"]);
+    assert_eq!((&moved["from"], &moved["to"]), (&from.into(), &to.into()));
+    assert_eq!(nodes.owner(from, &ada), to);
+    assert_eq!(nodes.roost(from, &["fetch", &ada, "uid", "all"]).ok(), "uid: 1\n");
+    assert!(nodes.roost(1, &["cluster", "move", &ada, &to.to_string()]).ok().contains("already"));
+    nodes.roost(1, &["cluster", "move", &ada, "9"]).fails(68);
+    nodes.roost(1, &["cluster", "drain", &to.to_string(), "--no-wait"]).ok();
+    nodes.roost(1, &["cluster", "move", &ada, &to.to_string()]).fails(65);
+    eventually("it is being emptied", || {
+        let row = nodes.status(1)["nodes"][to - 1].clone();
+        (row["draining"] == true && row["buckets"].as_u64()? + 20 < before[to - 1]).then_some(())
+    });
+    nodes.roost(1, &["cluster", "undrain", &to.to_string()]).ok();
+    eventually("it may own again", || (nodes.status(1)["nodes"][to - 1]["draining"] == false).then_some(()));
+}

@@ -10,6 +10,14 @@ use super::node::{eventually, run};
 
 const NODES: [usize; 3] = [0, 1, 2];
 
+/// Who owns the first account, and the two others.
+fn owner(demo: &Demo) -> (usize, [usize; 2]) {
+    let words = ["lock", "show", demo.login(0).0, "--json", "--config", demo.config(0)];
+    let owner = eventually("an owner", || run(&words, b"").json()[0]["owner_id"].as_u64());
+    let owner = usize::try_from(owner).unwrap() - 1;
+    (owner, [(owner + 1) % 3, (owner + 2) % 3])
+}
+
 /// Delivers at a node; panics unless it is acknowledged.
 fn deliver(demo: &Demo, node: usize, token: &str) {
     let (user, _) = demo.login(0);
@@ -61,17 +69,19 @@ fn every_node_shows_the_same_mail_and_a_killed_owner_costs_none_of_it() {
     for node in NODES {
         assert_eq!(shown(&demo, node), before, "node {node}");
     }
-    // The first node got the first deliveries, so it owns the accounts; commands find it from any.
-    let fetched = run(&["fetch", demo.login(0).0, "uid", "ALL", "--config", demo.config(1)], b"").ok();
+    // Commands find the owner from any node.
+    let (owner, others) = owner(&demo);
+    let fetched =
+        run(&["fetch", demo.login(0).0, "uid", "ALL", "--config", demo.config(others[0])], b"").ok();
     assert_eq!(fetched.matches("uid: ").count(), before.len());
-    kill(Pid::from_raw(i32::try_from(demo.pid(0)).unwrap()), Signal::SIGKILL).unwrap();
-    eventually("the owner is dead", || (!is_alive(demo.pid(0))).then_some(()));
+    kill(Pid::from_raw(i32::try_from(demo.pid(owner)).unwrap()), Signal::SIGKILL).unwrap();
+    eventually("the owner is dead", || (!is_alive(demo.pid(owner))).then_some(()));
     // Edges hold what comes until there is a new owner: nobody is told to come back.
-    for node in [1, 2] {
-        deliver(&demo, node, &format!("after-{node}"));
+    for (node, token) in others.into_iter().zip(["after-1", "after-2"]) {
+        deliver(&demo, node, token);
     }
-    let after = shown(&demo, 1);
-    assert_eq!(shown(&demo, 2), after);
+    let after = shown(&demo, others[0]);
+    assert_eq!(shown(&demo, others[1]), after);
     assert_eq!(&after[..before.len()], &before[..], "what was there is there under its UIDs");
     let new: Vec<&str> = after[before.len()..].iter().map(|(_, subject)| subject.as_str()).collect();
     assert_eq!(new, ["after-1", "after-2"], "and what came is there once");
@@ -94,22 +104,23 @@ fn an_owner_that_stood_still_shows_nothing_old_when_it_goes_on() {
     let demo = Demo::start(&[]);
     deliver(&demo, 0, "before");
     let (user, password) = demo.login(0);
-    let mut session = demo.connect_to(0, "imap");
+    let (owner, others) = owner(&demo);
+    let mut session = demo.connect_to(owner, "imap");
     session.write_all(format!("a LOGIN {user} {password}\r\nb SELECT INBOX\r\n").as_bytes()).unwrap();
     assert!(hear(&mut session, "b OK ").contains("b OK "));
-    let owner = Pid::from_raw(i32::try_from(demo.pid(0)).unwrap());
-    kill(owner, Signal::SIGSTOP).unwrap();
+    let process = Pid::from_raw(i32::try_from(demo.pid(owner)).unwrap());
+    kill(process, Signal::SIGSTOP).unwrap();
     // Waits until another node has taken over.
-    deliver(&demo, 1, "meanwhile");
+    deliver(&demo, others[0], "meanwhile");
     // It lies in the owner's socket when the owner wakes: the first thing that it reads.
-    let count = shown(&demo, 2).len();
+    let count = shown(&demo, others[1]).len();
     session.write_all(b"c FETCH 1:* UID\r\nd NOOP\r\n").unwrap();
-    kill(owner, Signal::SIGCONT).unwrap();
+    kill(process, Signal::SIGCONT).unwrap();
     let heard = hear(&mut session, "d OK ");
     let answered = heard.matches(" FETCH (UID ").count();
     assert!(!heard.contains("c OK ") || answered == count, "{answered} of {count} messages:\n{heard}");
     // And it serves again, through whoever owns the account now.
-    deliver(&demo, 0, "after");
+    deliver(&demo, owner, "after");
     let views: Vec<_> = NODES.iter().map(|node| shown(&demo, *node)).collect();
     assert!(views.iter().all(|view| *view == views[0]), "{views:?}");
     let subjects: Vec<&str> = views[0].iter().map(|(_, subject)| subject.as_str()).collect();

@@ -346,7 +346,8 @@ impl Inner {
             | Refusal::TooOld
             | Refusal::NotDraining
             | Refusal::NodeDraining
-            | Refusal::OtherGroup => WitnessError::Unknown,
+            | Refusal::OtherGroup
+            | Refusal::OtherLife => WitnessError::Unknown,
         })
     }
 

@@ -12,6 +12,8 @@ use std::sync::Arc;
 use model::Epoch;
 use serde::{Deserialize, Serialize};
 
+use crate::marks::Marks;
+
 /// Buckets that accounts hash into. A bucket is an opaque number here.
 pub const BUCKETS: usize = 65_536;
 /// Longest witness value.
@@ -212,6 +214,12 @@ pub enum Command {
     /// Tells a group that keeps buckets what the first group knows, as of an entry of that one's log. What is older
     /// than what was told before changes nothing.
     Mirror(Box<Mirror>),
+    /// A voter says which marks it has drawn (L-RS2).
+    Mark {
+        node: NodeId,
+        store: u64,
+        marks: Marks,
+    },
 }
 
 /// What a group that keeps buckets is told of the first group.
@@ -274,6 +282,7 @@ impl Command {
             Self::SetDraining { .. } => "set-draining",
             Self::FoundGroups { .. } => "found-groups",
             Self::Mirror(_) => "mirror",
+            Self::Mark { .. } => "mark",
         }
     }
 }
@@ -315,6 +324,9 @@ pub enum Refusal {
     /// Sessions are kept by the first group, buckets by the others.
     #[error("this is not the business of this group")]
     OtherGroup,
+    /// The store is an older copy of the one that is meant (L-RS2).
+    #[error("the site knows this store by a later mark")]
+    OtherLife,
 }
 
 /// The answer to one request.

@@ -10,6 +10,7 @@ pub mod client;
 mod clock;
 pub mod command;
 pub mod lease;
+pub mod marks;
 pub mod peer;
 pub mod raft;
 pub mod server;
@@ -24,4 +25,4 @@ pub use command::{BUCKETS, Bucket, NodeId, Record, SessionId, Subkey, VALUE_BYTE
 pub use lease::Length;
 pub use peer::message::Change;
 pub use peer::{Door, Peers};
-pub use server::{ChangeError, Follower, NoAnswer, Site, StartError};
+pub use server::{ChangeError, Follower, Founding, NoAnswer, Site, StartError};

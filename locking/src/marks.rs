@@ -54,7 +54,8 @@ impl Marks {
     pub fn follow(&self, last: Option<Mark>) -> bool {
         self.0.len() <= Self::MAX
             && self.last().is_some()
-            && last.is_none_or(|last| self.last().is_some_and(|ours| ours >= last) && self.may_have_drawn(last))
+            && last
+                .is_none_or(|last| self.last().is_some_and(|ours| ours >= last) && self.may_have_drawn(last))
     }
 }
 

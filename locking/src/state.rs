@@ -18,6 +18,7 @@ use crate::command::{
     Answer, BUCKETS, Bucket, Command, Mirror, NodeId, RECORDS_MAX, Record, Refusal, Request, RequestId, Run,
     SessionId, Subkey, Wanted, Witness,
 };
+use crate::marks::{Mark, Marks};
 use crate::peer::message::{RaftId, instance_of, node_of};
 use crate::witnesses::Witnesses;
 
@@ -144,6 +145,8 @@ pub struct State {
     /// Nodes that are being emptied.
     pub draining: BTreeSet<NodeId>,
     pub share: Share,
+    /// The last mark of each member's store that the site has heard of (L-RS2).
+    pub marks: BTreeMap<NodeId, Mark>,
 }
 
 /// What a request changed, so that a copy of the state can follow.
@@ -165,6 +168,7 @@ impl Default for State {
             members: BTreeMap::new(),
             draining: BTreeSet::new(),
             share: Share::WHOLE,
+            marks: BTreeMap::new(),
         }
     }
 }
@@ -222,6 +226,11 @@ impl State {
     pub(crate) fn store_of(&self, id: RaftId) -> Option<u64> {
         let member = self.members.get(&NodeId(node_of(id)))?;
         (member.instance == instance_of(id)).then_some(member.store)
+    }
+
+    /// Puts a witness where a service begins with it.
+    pub(crate) fn put_witness(&mut self, bucket: Bucket, subkey: &Subkey, witness: Witness) {
+        self.shard(bucket).witnesses.insert(bucket, subkey, witness);
     }
 
     pub fn witness_count(&self) -> usize {
@@ -284,6 +293,7 @@ impl State {
             Command::Bind { node, store } => Ok(self.bind(*node, *store)),
             Command::Enlist { node, store } => Ok(self.enlist(index, *node, *store)),
             Command::Retire { node } => Ok(self.retire(*node)),
+            Command::Mark { node, store, marks } => self.mark(*node, *store, marks),
             Command::HandOver { bucket, epoch } => self.hand_over(*bucket, *epoch, touched),
             Command::Assign { buckets, to } => self.assign(buckets, *to, touched),
             Command::SetDraining { node, draining } => Ok(self.set_draining(*node, *draining)),
@@ -369,6 +379,7 @@ impl State {
         let known = self.members.get(&node);
         if known.is_none_or(|member| member.removed && member.store != store) {
             self.members.insert(node, Member { store, instance: index, removed: false });
+            self.marks.remove(&node);
         }
         Answer::Done
     }
@@ -388,6 +399,15 @@ impl State {
             self.draining.remove(&node);
         }
         Answer::Done
+    }
+
+    /// L-RS2: remembers the last mark of a store, unless it is that of an older copy.
+    fn mark(&mut self, node: NodeId, store: u64, marks: &Marks) -> Result<Answer, Refusal> {
+        let member = self.members.get(&node).filter(|member| member.store == store && !member.removed);
+        let known = self.marks.get(&node).copied();
+        let mark = member.and(marks.last()).filter(|_| marks.follow(known)).ok_or(Refusal::OtherLife)?;
+        self.marks.insert(node, mark);
+        Ok(Answer::Done)
     }
 
     fn open_session(&mut self, index: u64, node: NodeId, replaces_older: bool) -> Result<Answer, Refusal> {

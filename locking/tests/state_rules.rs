@@ -1,6 +1,7 @@
 //! The rules of the replicated state machine, one by one.
 
 use locking::command::*;
+use locking::marks::Marks;
 use locking::state::*;
 use model::Epoch;
 
@@ -453,4 +454,32 @@ fn a_node_that_leaves_the_site_is_not_being_emptied_when_it_comes_back() {
     service.ask(Command::SetDraining { node: NodeId(3), draining: true });
     service.ask(Command::Retire { node: NodeId(3) });
     assert!(service.state.draining.is_empty());
+}
+
+#[test]
+fn the_site_remembers_the_last_mark_of_a_store_and_knows_an_older_copy_by_it() {
+    // (L-RS2)
+    let mut service = Service::founded(1);
+    let node = NodeId(3);
+    let tell = |service: &mut Service, store, marks: &Marks| {
+        service.ask(Command::Mark { node, store, marks: marks.clone() })
+    };
+    let refused = Answer::Refused(Refusal::OtherLife);
+    let first = Marks::default().with(11);
+    assert_eq!(tell(&mut service, 30, &first), refused, "it is no member");
+    service.ask(Command::Bind { node, store: 30 });
+    assert_eq!(tell(&mut service, 31, &first), refused, "it is another store");
+    assert_eq!(tell(&mut service, 30, &first), Answer::Done);
+    assert_eq!(tell(&mut service, 30, &first), Answer::Done, "told twice");
+    let (one, other) = (first.with(12), first.with(13));
+    assert_eq!(tell(&mut service, 30, &one), Answer::Done);
+    assert_eq!(tell(&mut service, 30, &first), refused, "put back");
+    assert_eq!(tell(&mut service, 30, &other), refused, "the second of two copies");
+    assert_eq!(tell(&mut service, 30, &other.with(14)), refused, "and later, too");
+    assert_eq!(service.state.marks[&node], one.last().expect("one"));
+
+    service.ask(Command::Retire { node });
+    assert_eq!(tell(&mut service, 30, &one.with(15)), refused, "it was removed");
+    service.ask(Command::Enlist { node, store: 31 });
+    assert_eq!(tell(&mut service, 31, &Marks::default().with(16)), Answer::Done, "a new store begins anew");
 }

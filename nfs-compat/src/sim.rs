@@ -314,8 +314,12 @@ impl File for SimFile {
         self.call(Operation::Sync, |world| world.sync(self.inode), spoil)
     }
 
-    fn allocate(&self, _length: u64) -> Result<()> {
-        self.call(Operation::Allocate, |_| self.may_write(), |_| {})
+    fn allocate(&self, length: u64) -> Result<()> {
+        let reserve = |world: &mut World| {
+            self.may_write()?;
+            world.reserve(self.inode, length)
+        };
+        self.call(Operation::Allocate, reserve, |_| {})
     }
 
     fn set_modified(&self, to: SystemTime) -> Result<()> {

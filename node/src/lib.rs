@@ -26,6 +26,7 @@ pub mod peer;
 pub mod pool;
 pub mod privileges;
 pub mod protocols;
+pub mod rebuild;
 pub mod receive;
 pub mod registry;
 pub mod relaxed;

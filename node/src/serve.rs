@@ -12,6 +12,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
 
+use account::tenure::Volume;
 use anyhow::{Context, Result};
 use auth::Authenticator;
 use config::Config;
@@ -83,7 +84,9 @@ pub fn run(config: Config, config_file: PathBuf) -> Result<()> {
     if let Some(run_as) = run_as {
         run_as.become_it()?;
     }
-    let _lock = DirectoryLock::acquire(&config.node.state_dir).context("node.state_dir")?;
+    let _lock = DirectoryLock::acquire(&config.node.state_dir).context(
+        "node.state_dir belongs to another process: stop that, or give this node a directory of its own",
+    )?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let outcome = runtime.block_on(serve(config, config_file, sockets));
     // Reads of a hung server must not keep the process: what counts is on disk.
@@ -94,12 +97,16 @@ pub fn run(config: Config, config_file: PathBuf) -> Result<()> {
 async fn serve(config: Config, config_file: PathBuf, sockets: Sockets) -> Result<()> {
     let node = Node::start(config, config_file, sockets, Ownership::OfMembers).await?;
     announce(&node.running, &node.addresses);
-    let why = wait_for_the_end(&node.running).await;
-    tracing::info!(why, "stopping: no new sessions");
+    let ended = wait_for_the_end(&node.running).await;
+    tracing::info!(
+        why = ended.as_ref().map_or("the coordination service stopped", |why| why),
+        "stopping: no new sessions"
+    );
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
     node.stop().await?;
     tracing::info!("stopped");
-    Ok(())
+    // Whoever supervises the process is to know that it did not end because it was told to.
+    ended.map(drop).map_err(|why| anyhow::anyhow!("the coordination service stopped: {why}"))
 }
 
 /// Who decides which node owns an account.
@@ -243,6 +250,9 @@ async fn start_locking(config: &Config, fs: &Arc<dyn Fs>, peers: Option<locking:
         tracing::info!(members = site.members.len(), "waiting for a majority of the site");
     }
     options.peers = peers;
+    options.ballast = options.peers.is_some();
+    // Where other machines can write, what lies there counts only as far as it was witnessed.
+    options.found_anew = volume::kind(&config.mail.root, config.cluster.member.0.len())? == Volume::Private;
     let locking = Locking::start(options).await.context("the coordination service cannot start")?;
     let incarnation = locking.incarnation();
     if block.is_none_or(|block| block.incarnation < incarnation) {
@@ -416,21 +426,21 @@ fn announce(running: &Running, addresses: &[(String, SocketAddr)]) {
 }
 
 /// SIGTERM, SIGINT, or a coordination service that stopped for good.
-async fn wait_for_the_end(running: &Arc<Running>) -> &'static str {
+async fn wait_for_the_end(running: &Arc<Running>) -> Result<&'static str, String> {
     let signals =
         (signal(SignalKind::terminate()), signal(SignalKind::interrupt()), signal(SignalKind::hangup()));
     let (Ok(mut terminate), Ok(mut interrupt), Ok(mut hangup)) = signals else {
         tracing::error!("cannot listen to signals");
-        return "no signals";
+        return Ok("no signals");
     };
     loop {
         tokio::select! {
-            _ = terminate.recv() => return "SIGTERM",
-            _ = interrupt.recv() => return "SIGINT",
+            _ = terminate.recv() => return Ok("SIGTERM"),
+            _ = interrupt.recv() => return Ok("SIGINT"),
             _ = hangup.recv() => crate::reload::reload(running),
             why = running.locking.stopped() => {
                 tracing::error!(why, "the coordination service stopped: nothing can be acknowledged any more");
-                return "coordination service stopped";
+                return Err(why);
             }
         }
     }

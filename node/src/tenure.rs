@@ -134,8 +134,13 @@ pub async fn witness(locking: &Locking, account: AccountId) -> Result<Option<Wit
 }
 
 /// Bucket and subkey of an account.
-fn key(account: AccountId) -> (u16, Subkey) {
+pub(crate) fn key(account: AccountId) -> (u16, Subkey) {
     (account.bucket(), *account.as_bytes())
+}
+
+/// A witness as the service keeps it.
+pub(crate) fn value(witnessed: &Witnessed) -> Option<Value> {
+    Value::new(&encode(witnessed))
 }
 
 fn encode(witnessed: &Witnessed) -> [u8; VALUE_BYTES] {

@@ -28,9 +28,14 @@ const SHARED: [FsType; 8] = [
 
 /// Who can mount the tree: this node alone if it is the site's only member and the filesystem is local (decision 2).
 pub fn kind(root: &Path, members: usize) -> Result<Volume> {
-    let found = statfs(root).with_context(|| format!("cannot look at {}", root.display()))?;
-    let shared = members > 1 || SHARED.contains(&found.filesystem_type());
+    let shared = members > 1 || is_on_network(root)?;
     Ok(if shared { Volume::Shared } else { Volume::Private })
+}
+
+/// Whether other machines can mount the filesystem that the tree lies on.
+pub fn is_on_network(root: &Path) -> Result<bool> {
+    let found = statfs(root).with_context(|| format!("cannot look at {}", root.display()))?;
+    Ok(SHARED.contains(&found.filesystem_type()))
 }
 
 /// What stands in `ROOT/.roost/volume`, as TOML.

@@ -287,7 +287,7 @@ impl<P: Proposals> Work<P> {
                 self.counters.backwards();
                 WitnessError::Backwards
             }
-            Refusal::TooOld => WitnessError::Unknown,
+            Refusal::TooOld | Refusal::OtherLife => WitnessError::Unknown,
         }
     }
 

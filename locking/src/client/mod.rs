@@ -60,6 +60,10 @@ pub struct Options {
     pub groups: u16,
     /// The other nodes of the site; `None` for a site of one node.
     pub peers: Option<Site>,
+    /// Sets room aside on the disk, to be given up when that is full (L-RS5).
+    pub ballast: bool,
+    /// A node alone whose state is lost may found the service anew, although nothing is witnessed then.
+    pub found_anew: bool,
 }
 
 impl Options {
@@ -76,6 +80,8 @@ impl Options {
             local_copy: true,
             groups: 1,
             peers: None,
+            ballast: false,
+            found_anew: true,
         }
     }
 }
@@ -183,6 +189,8 @@ impl Locking {
             lease: options.lease,
             groups: options.groups,
             peers: options.peers,
+            ballast: options.ballast,
+            found_anew: options.found_anew,
         };
         let voter = Arc::new(Voter::start(voters.clone()).await?);
         match Self::start_on(&voter, &voters, members).await {

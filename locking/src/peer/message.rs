@@ -13,7 +13,8 @@ use std::sync::Arc;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use crate::command::{Answer, Request, SessionId};
+use crate::command::{Answer, NodeId, Request, SessionId};
+use crate::marks::{Mark, Marks};
 use crate::raft::{SnapshotMeta, Vote, coding};
 
 /// A voter for ever: the configured number of its node, and above that the number of its instance (L-RS2).
@@ -89,6 +90,8 @@ pub(crate) struct Frame<T> {
 pub(crate) struct Hello {
     pub site: u8,
     pub voters: Vec<u8>,
+    /// See who answers at the address of the node that asks.
+    pub look: bool,
 }
 
 /// How far a node has come.
@@ -99,6 +102,8 @@ pub(crate) enum Phase {
     /// It has the founding membership, and nothing has happened yet.
     Forming,
     Member,
+    /// It was founded from what lay on the volumes, and nothing has happened since.
+    Rebuilt,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -108,6 +113,21 @@ pub(crate) struct Here {
     /// The voters in its configuration.
     pub voters: Vec<u8>,
     pub site: u8,
+    /// The last mark that this process has drawn.
+    pub mark: Option<Mark>,
+    pub remembers: Vec<Remembered>,
+    /// Who answered at the address of the node that asked to look: its store and mark.
+    pub there: Option<(u64, Option<Mark>)>,
+}
+
+/// What a node remembers of a store (L-RS2).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Remembered {
+    pub node: NodeId,
+    pub store: u64,
+    pub mark: Option<Mark>,
+    /// Up to where its log had come when it last told this leader.
+    pub reached: Option<u64>,
 }
 
 /// A part of a snapshot. The last one completes it.
@@ -186,6 +206,8 @@ pub(crate) enum Ask {
     Join {
         node: u8,
         store: u64,
+        /// Empty for one that was never a member.
+        marks: Marks,
     },
     Change(Change),
 }
@@ -216,6 +238,10 @@ pub(crate) enum Join {
     NotMember,
     OtherStore,
     Removed,
+    /// The store is an older copy, or one of two (L-RS2).
+    PutBack,
+    /// Another process answers at this node's address.
+    Elsewhere,
 }
 
 /// Decodes what came from outside, with words for an operator.

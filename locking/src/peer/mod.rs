@@ -67,8 +67,8 @@ pub struct Door(Mutex<BTreeMap<u16, Behind>>);
 pub(crate) enum Behind {
     #[default]
     Nobody,
-    /// A node that has never been a member of anything.
-    Blank(Here),
+    /// A node that has never been a member of anything, or that has not heard yet who it is to the others.
+    Waiting(Here),
     Voter(Weak<Core>),
 }
 
@@ -109,14 +109,16 @@ impl Door {
                  cluster.groups differs between the nodes of this site"
             ))),
             Behind::Nobody => Err(Refused("the coordination service of this node is not running".to_owned())),
-            Behind::Blank(here) => match kind {
+            Behind::Waiting(here) => match kind {
                 Kind::Hello => greet(&payload, &here),
                 Kind::Append
                 | Kind::Vote
                 | Kind::PreVote
                 | Kind::Snapshot
                 | Kind::TransferLeader
-                | Kind::Ask => Err(Refused("this node is new and takes part in nothing yet".to_owned())),
+                | Kind::Ask => {
+                    Err(Refused("this node has only begun to start and takes part in nothing yet".to_owned()))
+                }
             },
             Behind::Voter(core) => match core.upgrade() {
                 Some(core) => core.handle(from, kind, payload).await.map_err(Refused),
@@ -151,7 +153,7 @@ pub(crate) fn reply<T: serde::Serialize>(value: &T) -> Result<Bytes, String> {
 impl Here {
     pub(crate) fn is_new(&self) -> bool {
         match self.phase {
-            Phase::Blank | Phase::Forming => true,
+            Phase::Blank | Phase::Forming | Phase::Rebuilt => true,
             Phase::Member => false,
         }
     }

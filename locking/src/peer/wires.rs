@@ -34,7 +34,8 @@ struct End {
     wires: Wires,
     from: u8,
     /// The process at this end. When another has taken its place, nothing of its own is sent or heard any more.
-    process: Arc<Door>,
+    /// `None`: it has an address of its own, where nobody looks for it.
+    process: Option<Arc<Door>>,
 }
 
 /// What becomes of one message.
@@ -63,7 +64,12 @@ impl Wires {
     /// A node's end of the wires, and its door on them. A door that was there before is gone.
     pub fn connect(&self, node: u8, door: Arc<Door>) -> Arc<dyn Peers> {
         self.inside().doors.insert(node, Arc::clone(&door));
-        Arc::new(End { wires: self.clone(), from: node, process: door })
+        Arc::new(End { wires: self.clone(), from: node, process: Some(door) })
+    }
+
+    /// An end for a second process of a node, at another address than the one where the others look for the node.
+    pub fn beside(&self, node: u8) -> Arc<dyn Peers> {
+        Arc::new(End { wires: self.clone(), from: node, process: None })
     }
 
     /// The node's process has ended: nobody listens there, and nothing comes from there.
@@ -104,7 +110,8 @@ impl Wires {
         self.inside().cut.contains(&(from, to))
     }
 
-    fn is_running(&self, node: u8, process: &Arc<Door>) -> bool {
+    fn is_running(&self, node: u8, process: Option<&Arc<Door>>) -> bool {
+        let Some(process) = process else { return true };
         self.inside().doors.get(&node).is_some_and(|door| Arc::ptr_eq(door, process))
     }
 
@@ -131,10 +138,10 @@ impl Peers for End {
         payload: Bytes,
         deadline: Duration,
     ) -> BoxFuture<'static, Result<Bytes, CallError>> {
-        let (wires, from, process) = (self.wires.clone(), self.from, Arc::clone(&self.process));
+        let (wires, from, process) = (self.wires.clone(), self.from, self.process.clone());
         let fate = wires.draw(from, to);
         let way = async move {
-            if !fate.arrives || !wires.is_running(from, &process) {
+            if !fate.arrives || !wires.is_running(from, process.as_ref()) {
                 return std::future::pending().await;
             }
             let Some(door) = fate.door else {
@@ -145,7 +152,7 @@ impl Peers for End {
             let carried = tokio::spawn(async move { door.handle(from, group, kind.number(), payload).await });
             let answer = carried.await.map_err(|error| CallError::NoAnswer(error.to_string()))?;
             tokio::time::sleep(fate.delays[1]).await;
-            if fate.reply_lost || wires.is_cut(to, from) || !wires.is_running(from, &process) {
+            if fate.reply_lost || wires.is_cut(to, from) || !wires.is_running(from, process.as_ref()) {
                 return std::future::pending().await;
             }
             answer.map_err(|refused| CallError::Refused(refused.0))

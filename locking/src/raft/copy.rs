@@ -27,6 +27,7 @@ use super::coding::{self, invalid};
 use super::machine::{Applied, Reader};
 use super::{LogId, StoredMembership};
 use crate::command::{BUCKETS, Bucket, NodeId, SessionId};
+use crate::marks::Mark;
 use crate::state::{
     BucketState, Config, Holder, Member, Memory, SHARD_BUCKETS, SHARDS, Session, Shard, Share, State, Touched,
 };
@@ -56,6 +57,7 @@ struct Head {
     /// Since nodes can be emptied. A head without it is a shorter one.
     draining: BTreeSet<NodeId>,
     share: Share,
+    marks: BTreeMap<NodeId, Mark>,
 }
 
 /// [`Head`] before nodes could be emptied, and buckets kept by groups of their own.
@@ -81,8 +83,8 @@ impl From<HeadWithoutDraining> for Head {
     fn from(before: HeadWithoutDraining) -> Self {
         let HeadWithoutDraining { store, last, membership, config, sessions, clients, members, totals } =
             before;
-        let (draining, share) = (BTreeSet::new(), Share::WHOLE);
-        Self { store, last, membership, config, sessions, clients, members, totals, draining, share }
+        let (draining, share, marks) = (BTreeSet::new(), Share::WHOLE, BTreeMap::new());
+        Self { store, last, membership, config, sessions, clients, members, totals, draining, share, marks }
     }
 }
 
@@ -250,6 +252,7 @@ impl Copy {
             totals: self.totals,
             draining: applied.state.draining.clone(),
             share: applied.state.share,
+            marks: applied.state.marks.clone(),
         };
         batch.insert(HEAD_KEY, seal(HEAD_KEY, &coding::encode(&head)?));
         self.db.apply_batch(batch).map_err(io::Error::other)?;
@@ -352,6 +355,7 @@ fn assemble(head: &Head, buckets: &[BucketState], witnesses: Vec<Builder>) -> St
         members: head.members.clone(),
         draining: head.draining.clone(),
         share: head.share,
+        marks: head.marks.clone(),
         ..State::default()
     };
     let parts = buckets.chunks_exact(SHARD_BUCKETS).zip(witnesses);
@@ -378,7 +382,7 @@ fn set_aside(directory: &Path) -> nfs_compat::Result<()> {
     fs.rename(directory, &aside)
 }
 
-fn remove_tree(fs: &DiskFs, directory: &Path, depth: u32) -> nfs_compat::Result<()> {
+pub(crate) fn remove_tree(fs: &dyn Fs, directory: &Path, depth: u32) -> nfs_compat::Result<()> {
     for entry in fs.read_dir(directory)? {
         let path = directory.join(&entry.name);
         match entry.kind {
@@ -408,9 +412,11 @@ mod tests {
             totals,
             draining: BTreeSet::from([NodeId(3)]),
             share: Share { groups: 4, group: 2, mirrored: 9 },
+            marks: BTreeMap::from([(NodeId(1), Mark { number: 4, nonce: 5 })]),
         };
         let whole = coding::encode(&head).expect("encodes");
         assert_eq!(Head::decode(&whole).expect("reads").draining, head.draining);
+        assert_eq!(Head::decode(&whole).expect("reads").marks, head.marks);
         let Head { store, last, membership, config, sessions, clients, members, .. } = &head;
         let old = (store, last, membership, config, sessions, clients, members, totals);
         let read = Head::decode(&coding::encode(&old).expect("encodes")).expect("reads");

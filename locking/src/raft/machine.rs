@@ -267,7 +267,8 @@ fn moved_by(command: &Command) -> Option<Moved<'_>> {
         | Command::Enlist { .. }
         | Command::Retire { .. }
         | Command::SetDraining { .. }
-        | Command::FoundGroups { .. } => Some(Moved::These(&[])),
+        | Command::FoundGroups { .. }
+        | Command::Mark { .. } => Some(Moved::These(&[])),
     }
 }
 

@@ -230,7 +230,8 @@ fn decode_as_one(magic: &[u8], rest: &[u8]) -> io::Result<(SnapshotMeta, State)>
             coding::decode(content)?
         };
     let Before { config, sessions, clients, shards } = before;
-    sound(meta, State { config, sessions, clients, shards, members, draining, share: Share::WHOLE })
+    let (share, marks) = (Share::WHOLE, BTreeMap::new());
+    sound(meta, State { config, sessions, clients, shards, members, draining, share, marks })
 }
 
 /// What snapshots held of the state in all formats.
@@ -345,6 +346,11 @@ impl Snapshots {
 
     fn path(&self, index: u64) -> PathBuf {
         self.directory.join(format!("{index:016x}.snap"))
+    }
+
+    /// Index up to which the newest snapshot goes.
+    pub fn index(&self) -> nfs_compat::Result<Option<u64>> {
+        Ok(self.indexes()?.pop())
     }
 
     /// Length of the newest snapshot, 0 without one.

@@ -16,13 +16,15 @@ use std::thread::JoinHandle;
 use nfs_compat::Fs;
 use openraft::entry::RaftEntry;
 use openraft::storage::{IOFlushed, LogState, RaftLogStorage};
-use openraft::{OptionalSend, RaftLogReader};
+use openraft::{EntryPayload, OptionalSend, RaftLogReader};
 use tokio::sync::oneshot;
 
 use super::coding;
 use super::frame::Kind;
 use super::log::{Done, Log, LogOptions, OpenError, Operation, Replayed};
 use super::{Entry, LogId, TypeConfig, Vote};
+use crate::command::{Command, NodeId};
+use crate::marks::Mark;
 
 /// What the log holds, in memory.
 #[derive(Default)]
@@ -136,6 +138,28 @@ impl LogReader {
     pub fn is_blank(&self) -> bool {
         let contents = lock(&self.contents);
         contents.vote.is_none() && contents.last().is_none()
+    }
+
+    /// Index of the last entry, whether or not it is purged.
+    pub fn last_index(&self) -> Option<u64> {
+        lock(&self.contents).last().map(|last| last.index)
+    }
+
+    /// The newest marks of voters that are in the log, applied or not (L-RS2).
+    pub fn marks(&self) -> Vec<(NodeId, u64, Mark)> {
+        let contents = lock(&self.contents);
+        let commands = contents.entries.iter().filter_map(|(entry, _)| match &entry.payload {
+            EntryPayload::Normal(proposal) => Some(&proposal.0.command),
+            EntryPayload::Blank | EntryPayload::Membership(_) => None,
+        });
+        let marks = commands.filter_map(|command| {
+            if let Command::Mark { node, store, marks } = command {
+                marks.last().map(|mark| (*node, *store, mark))
+            } else {
+                None
+            }
+        });
+        marks.collect()
     }
 
     /// Bytes of the entries that are not purged.

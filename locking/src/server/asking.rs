@@ -23,7 +23,7 @@ pub(super) const ATTEMPT_MAX: Duration = Duration::from_secs(2);
 
 impl Core {
     pub(super) fn is_stopped(&self) -> bool {
-        self.raft.metrics().borrow_watched().running_state.is_err()
+        self.ended.borrow().is_some() || self.raft.metrics().borrow_watched().running_state.is_err()
     }
 
     async fn send(&self, to: u8, ask: &Ask, deadline: Duration) -> Reply {
@@ -178,7 +178,7 @@ impl Core {
     }
 
     pub(super) async fn ask_to_join(self: &Arc<Self>, within: Duration) -> Result<Join, NoAnswer> {
-        let ask = Ask::Join { node: self.node, store: self.store };
+        let ask = Ask::Join { node: self.node, store: self.store, marks: self.life.marks() };
         let reply = self.ask(ask, ATTEMPT_MAX, Instant::now() + within).await?;
         let Reply::Join(join) = reply else { return Err(unexpected(reply)) };
         Ok(join)

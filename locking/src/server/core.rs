@@ -15,10 +15,12 @@ use openraft::raft::SnapshotResponse;
 use serde::de::DeserializeOwned;
 
 use super::leader::{Order, Watch};
+use super::life::Life;
 use crate::command::NodeId;
 use crate::lease::Length;
 use crate::peer::message::{
-    Ask, Chunk, ChunkTaken, Frame, Here, Kind, Phase, RaftId, decode, instance_of, node_of,
+    Ask, Chunk, ChunkTaken, Frame, Hello, Here, Kind, Phase, RaftId, Remembered, decode, instance_of,
+    node_of, raft_id,
 };
 use crate::peer::{Peers, answer_hello, reply};
 use crate::raft::machine::Reader;
@@ -59,6 +61,11 @@ pub(crate) struct Core {
     /// Names what this voter itself proposes.
     pub(super) client: u64,
     pub(super) seq: AtomicU64,
+    pub(super) life: Arc<Life>,
+    /// Up to which index it knows only what it was founded with, if it was rebuilt.
+    pub(super) rebuilt_at: Option<u64>,
+    /// Why this voter stopped itself.
+    pub(super) ended: tokio::sync::watch::Sender<Option<String>>,
 }
 
 /// Why a node's messages are not carried out, `None` if they are. Knowledge of members only grows, so what an older
@@ -79,9 +86,34 @@ pub(super) fn unwelcome(state: &State, id: RaftId, store: u64) -> Option<String>
 /// What to do about a node that lost its disk.
 pub(super) fn other_store(node: u8) -> String {
     format!(
-        "the site knows node {node} by another disk: restore that, or, if it is gone for good, run `roost cluster \
-         remove {node}` and then `roost cluster add {node}`"
+        "the site knows node {node} by another disk. If that was lost, run `roost cluster remove {node}` and then `roost \
+         cluster add {node}`; if this is another node than the one the site knows, give it a node.id of its own"
     )
+}
+
+/// How far a voter has come whose log ends here.
+pub(super) fn phase(last: Option<u64>, rebuilt_at: Option<u64>) -> Phase {
+    if rebuilt_at.is_some_and(|at| last.unwrap_or(0) <= at) {
+        return Phase::Rebuilt;
+    }
+    if last.is_some_and(|last| last > 0) { Phase::Member } else { Phase::Forming }
+}
+
+/// What is remembered of the stores of all members: as applied, as in the log, and as they told a leader.
+pub(super) fn remembered(
+    state: &State,
+    log: &LogReader,
+    reached: impl Fn(RaftId) -> Option<u64>,
+) -> Vec<Remembered> {
+    let members = state.members.iter().filter(|(_, member)| !member.removed);
+    let applied = members.map(|(node, member)| {
+        let reached = reached(raft_id(node.0, member.instance));
+        Remembered { node: *node, store: member.store, mark: state.marks.get(node).copied(), reached }
+    });
+    let waiting = log.marks().into_iter();
+    let waiting =
+        waiting.map(|(node, store, mark)| Remembered { node, store, mark: Some(mark), reached: None });
+    applied.chain(waiting).collect()
 }
 
 impl Core {
@@ -90,9 +122,21 @@ impl Core {
     }
 
     fn here(&self) -> Here {
-        let last = self.raft.metrics().borrow_watched().last_log_index;
-        let phase = if last.is_some_and(|last| last > 0) { Phase::Member } else { Phase::Forming };
-        Here { store: self.store, phase, voters: self.voters.clone(), site: self.site }
+        let metrics = self.raft.metrics().borrow_watched().clone();
+        let reached = |id: RaftId| {
+            let of = metrics.replication.as_ref()?;
+            of.get(&id).copied().flatten().map(|last| last.index)
+        };
+        let remembers = self.reader.read(|state| remembered(state, &self.log, reached));
+        Here {
+            store: self.store,
+            phase: phase(metrics.last_log_index, self.rebuilt_at),
+            voters: self.voters.clone(),
+            site: self.site,
+            mark: self.life.marks().last(),
+            remembers,
+            there: None,
+        }
     }
 
     /// Carries a message out.
@@ -103,7 +147,14 @@ impl Core {
         payload: Bytes,
     ) -> Result<Bytes, String> {
         match kind {
-            Kind::Hello => answer_hello(&payload, &self.here()),
+            Kind::Hello => {
+                let mut here = self.here();
+                if from != self.node && decode::<Hello>(kind, &payload)?.look {
+                    let there = self.look_at(from).await;
+                    here.there = there.map(|there| (there.store, there.mark));
+                }
+                answer_hello(&payload, &here)
+            }
             Kind::Append => {
                 let request = self.open(from, kind, &payload)?;
                 answered(self.raft.append_entries(request).await)
@@ -145,7 +196,10 @@ impl Core {
 
     fn check_sender<T>(&self, from: u8, frame: &Frame<T>) -> Result<(), String> {
         if node_of(frame.from) != from {
-            return Err(format!("node {from} speaks as node {}", node_of(frame.from)));
+            return Err(format!(
+                "node {from} speaks as node {}: only a node itself may send what it says",
+                node_of(frame.from)
+            ));
         }
         self.nodes.read(|state| unwelcome(state, frame.from, frame.store)).map_or(Ok(()), Err)
     }

@@ -17,7 +17,9 @@ use nfs_compat::Fs;
 use serde::{Deserialize, Serialize};
 
 use super::core::other_store;
+use super::life::{elsewhere, put_back};
 use super::{RETRY_EVERY, StartError, VoterOptions};
+use crate::marks::Marks;
 use crate::peer::message::{Ask, Frame, Hello, Here, Join, Kind, Phase, RaftId, Reply, decode, raft_id};
 use crate::peer::{Behind, Peers};
 use crate::raft::coding;
@@ -27,6 +29,8 @@ const JOIN_MAX: Duration = Duration::from_secs(3);
 const ASK_EVERY: Duration = Duration::from_millis(150);
 /// How often a node that waits says for what.
 const SAY_EVERY: u32 = 200;
+/// How often a new node is told that it leads before it believes that there is another one of its number.
+const STRANGE_MAX: u32 = 40;
 const IDENTITY_BYTES_MAX: u64 = 4096;
 
 /// What stands in `raft/member`.
@@ -86,17 +90,20 @@ pub(super) fn read(options: &VoterOptions, store: u64, blank: bool) -> Result<Op
 /// Writes down who this node is, whole or not at all. Blocking.
 pub(super) fn write(fs: &dyn Fs, state_dir: &Path, identity: &Identity) -> Result<(), StartError> {
     let bytes = coding::encode(identity).map_err(|error| StartError::Raft(error.to_string()))?;
-    let path = path(state_dir);
+    write_whole(fs, &path(state_dir), &bytes).map_err(StartError::from)
+}
+
+/// Makes these the bytes of a file of `raft`, all of them or none.
+pub(super) fn write_whole(fs: &dyn Fs, path: &Path, bytes: &[u8]) -> nfs_compat::Result<()> {
     let unfinished = path.with_extension("new");
     if fs.exists(&unfinished)? {
         fs.unlink(&unfinished)?;
     }
     let file = fs.create(&unfinished)?;
-    file.write_at(&bytes, 0)?;
+    file.write_at(bytes, 0)?;
     file.sync()?;
-    fs.rename(&unfinished, &path)?;
-    fs.sync_dir(&state_dir.join("raft"))?;
-    Ok(())
+    fs.rename(&unfinished, path)?;
+    path.parent().map_or(Ok(()), |directory| fs.sync_dir(directory))
 }
 
 /// A node that has never been a member, and finds out as whom it may take part.
@@ -123,18 +130,31 @@ impl Newcomer<'_> {
             phase: Phase::Blank,
             voters: self.voters.clone(),
             site: self.options.site,
+            mark: None,
+            remembers: Vec::new(),
+            there: None,
         };
         if let Some(site) = &self.options.peers {
-            site.door.put(0, Behind::Blank(here));
+            site.door.put(0, Behind::Waiting(here));
         }
+        let mut strange = 0;
         for turn in 0u32.. {
             let others = self.ask_around().await;
             let waits_for = match self.look(&others) {
                 Look::Found => return Ok(Part::Founder),
+                // It founds nothing: the site begins with what the other one has.
+                Look::Follow => return Ok(Part::Member(raft_id(node, 0))),
                 Look::WaitFor(what) => what,
                 Look::Ask => match self.ask_to_join(&others).await {
                     Some(Join::As(id)) => return Ok(Part::Member(id)),
                     Some(Join::OtherStore) => return Err(StartError::OtherStore(other_store(node))),
+                    Some(Join::PutBack) => return Err(StartError::PutBack(put_back(node))),
+                    // Others may not know yet that the one they mean is gone.
+                    Some(Join::Elsewhere) if strange < STRANGE_MAX => {
+                        strange += 1;
+                        "the others to hear that this node's earlier process is gone".to_owned()
+                    }
+                    Some(Join::Elsewhere) => return Err(StartError::Elsewhere(elsewhere(node))),
                     // A store that never took part cannot have been removed; let it wait to be told better.
                     Some(Join::NotMember | Join::Removed) => {
                         format!("somebody to let it in: run `roost cluster add {node}`")
@@ -151,7 +171,7 @@ impl Newcomer<'_> {
     }
 
     async fn ask_around(&self) -> Vec<(u8, Here)> {
-        let hello = Hello { site: self.options.site, voters: self.voters.clone() };
+        let hello = Hello { site: self.options.site, voters: self.voters.clone(), look: false };
         let Ok(payload) = coding::encode(&hello) else { return Vec::new() };
         let payload = bytes::Bytes::from(payload);
         let others = self.voters.iter().copied().filter(|other| *other != self.options.node_id);
@@ -178,6 +198,9 @@ impl Newcomer<'_> {
         if others.iter().any(|(_, here)| !here.is_new()) {
             return Look::Ask;
         }
+        if others.iter().any(|(_, here)| here.phase == Phase::Rebuilt && here.voters == self.voters) {
+            return Look::Follow;
+        }
         if let Some((other, here)) = others.iter().find(|(_, here)| here.voters != self.voters) {
             return Look::WaitFor(format!(
                 "the same [[cluster.member]] on all nodes: here {:?}, on node {other} {:?}",
@@ -187,7 +210,8 @@ impl Newcomer<'_> {
         if self.options.incarnation_floor > 0 {
             return Look::WaitFor(
                 "the other members: the volume was served before, so this node's own disk is new or lost, and it \
-                 founds nothing"
+                 founds nothing. Start the nodes that have their state_dir; if it is lost on all of them, stop them \
+                 all and run `roost cluster rebuild --config FILE` on one"
                     .to_owned(),
             );
         }
@@ -201,7 +225,7 @@ impl Newcomer<'_> {
         let node = self.options.node_id;
         let mut to_ask: Vec<u8> = others.iter().map(|(other, _)| *other).collect();
         while let Some(other) = to_ask.pop() {
-            let body = Ask::Join { node, store: self.store };
+            let body = Ask::Join { node, store: self.store, marks: Marks::default() };
             let frame = Frame {
                 from: raft_id(node, 0),
                 store: self.store,
@@ -213,6 +237,8 @@ impl Newcomer<'_> {
             let answer = self.peers.call(other, 0, Kind::Ask, payload.into(), JOIN_MAX).await;
             match answer.ok().and_then(|answer| coding::decode::<Reply>(&answer).ok()) {
                 Some(Reply::Join(join)) => return Some(join),
+                // A node that has never been a member does not lead: another process has its number.
+                Some(Reply::NotLeader(Some(leader))) if leader == node => return Some(Join::Elsewhere),
                 Some(Reply::NotLeader(Some(leader))) if to_ask.contains(&leader) => {
                     to_ask.retain(|other| *other != leader);
                     to_ask.push(leader);
@@ -236,6 +262,7 @@ impl Newcomer<'_> {
 /// What the others' answers mean.
 enum Look {
     Found,
+    Follow,
     Ask,
     WaitFor(String),
 }

@@ -18,9 +18,10 @@ use openraft::type_config::alias::{CommittedLeaderIdOf, WriteResponderOf};
 use super::core::Core;
 use super::{Failure, NoAnswer, PROPOSE_MAX, Pending, STOPPED, received};
 use crate::clock::boottime;
-use crate::command::{Answer, Command, NodeId, Proposal, Request, RequestId, SessionId};
+use crate::command::{Answer, Command, NodeId, Proposal, Refusal, Request, RequestId, SessionId};
 use crate::lease::Renewals;
-use crate::peer::message::{Ask, Join, Reply, node_of, raft_id};
+use crate::marks::Marks;
+use crate::peer::message::{Ask, Join, RaftId, Reply, node_of, raft_id};
 use crate::raft::TypeConfig;
 use crate::state::{SessionState, State};
 
@@ -172,7 +173,7 @@ impl Core {
             Ask::Renew { session } => {
                 self.renew_here(session).await.map(|(index, live)| Reply::Renewed { index, live })
             }
-            Ask::Join { node, store } => self.join_here(node, store).await.map(Reply::Join),
+            Ask::Join { node, store, marks } => self.join_here(node, store, marks).await.map(Reply::Join),
             Ask::Change(change) => {
                 // It goes on when the asker hangs up: half a change helps nobody.
                 let core = Arc::clone(self);
@@ -188,7 +189,7 @@ impl Core {
     }
 
     /// As whom a store may take part. A founding voter that has not said yet which store it has says so now.
-    pub(super) async fn join_here(&self, node: u8, store: u64) -> Result<Join, Not> {
+    pub(super) async fn join_here(&self, node: u8, store: u64, marks: Marks) -> Result<Join, Not> {
         let index = self.read_index_here().await?;
         if !self.applied_to(index, CONFIRM_MAX).await {
             return Err(Not::Now("what was confirmed is not applied yet".to_owned()));
@@ -204,11 +205,35 @@ impl Core {
         Ok(match self.reader.read(known) {
             None => Join::NotMember,
             Some(member) if member.store == store && member.removed => Join::Removed,
-            Some(member) if member.store == store => Join::As(raft_id(node, member.instance)),
+            Some(member) if member.store == store => {
+                return self.join_as(raft_id(node, member.instance), store, marks).await;
+            }
             // A new disk in the place of one that was removed waits to be let in.
             Some(member) if member.removed => Join::NotMember,
             Some(_) => Join::OtherStore,
         })
+    }
+
+    /// Lets a member take part again whose store is the one that it had, and nobody else in its place (L-RS2).
+    async fn join_as(&self, id: RaftId, store: u64, marks: Marks) -> Result<Join, Not> {
+        let node = node_of(id);
+        let Some(mark) = marks.last() else { return Ok(Join::As(id)) };
+        // Whoever answers at its address is the one that the others reach.
+        if node != self.node
+            && let Some(there) = self.look_at(node).await
+            && there.mark.is_none_or(|there| there != mark)
+        {
+            return Ok(Join::Elsewhere);
+        }
+        match self.carry_out(Command::Mark { node: NodeId(node), store, marks }).await? {
+            Answer::Refused(Refusal::OtherLife) => Ok(Join::PutBack),
+            Answer::Done
+            | Answer::Nothing
+            | Answer::Opened(_)
+            | Answer::Granted(_)
+            | Answer::Witnessed { .. }
+            | Answer::Refused(_) => Ok(Join::As(id)),
+        }
     }
 
     /// One look at everybody's renewals: returns the sessions that are overdue.

@@ -23,9 +23,10 @@ use crate::marks::{Mark, Marks};
 use crate::peer::message::{Hello, Here, Kind, Remembered, decode};
 use crate::peer::{Behind, Peers};
 use crate::raft::coding;
+use crate::state::State;
 
 const BYTES_MAX: u64 = 64 << 10;
-const ASK_MAX: Duration = Duration::from_millis(500);
+const ASK_MAX: Duration = Duration::from_secs(1);
 const ASK_EVERY: Duration = Duration::from_millis(100);
 /// How long a voter waits to hear what a majority remembers. Without one nothing can be done anyway; that the site has
 /// fewer members now than the configuration says must not keep it for ever.
@@ -95,22 +96,34 @@ pub(super) async fn hear(
     let Some(site) = &options.peers else { return Ok(()) };
     let (node, store, voters) = (options.node_id, opened.store.store(), options.voters());
     let log = opened.store.reader();
-    let last = log.last_index().max(opened.machine.reader().freeze().last.map(|last| last.index));
+    let last = log.last_index().max(*opened.machine.reader().applied().borrow());
     let last = last.max(opened.snapshot).unwrap_or(0);
     let marks = opened.life.marks();
-    let phase = super::core::phase(Some(last));
+    let phase = super::core::phase(Some(last), opened.rebuilt_at);
     let remembers = opened.machine.reader().read(|state| super::core::remembered(state, &log, |_| None));
-    let here = Here { store, phase, voters: voters.clone(), site: options.site, mark: marks.last(), remembers };
-    site.door.put(Behind::Waiting(here));
-    let hello = Hello { site: options.site, voters: voters.clone() };
+    let here = Here {
+        store,
+        phase,
+        voters: voters.clone(),
+        site: options.site,
+        mark: marks.last(),
+        remembers,
+        there: None,
+    };
+    site.door.put(0, Behind::Waiting(here));
+    let hello = Hello { site: options.site, voters: voters.clone(), look: true };
     let payload = bytes::Bytes::from(coding::encode(&hello).map_err(super::failed)?);
     let others: Vec<u8> = voters.iter().copied().filter(|other| *other != node).collect();
     let until = Instant::now() + HEAR_MAX;
     loop {
-        let calls = others.iter().map(|other| peers.call(*other, Kind::Hello, payload.clone(), ASK_MAX));
+        let calls = others.iter().map(|other| peers.call(*other, 0, Kind::Hello, payload.clone(), ASK_MAX));
         let answers = futures::future::join_all(calls).await;
         let heard: Vec<Here> =
             answers.into_iter().filter_map(|answer| decode(Kind::Hello, &answer.ok()?).ok()).collect();
+        let stranger = |here: &Here| here.there.is_some_and(|there| there != (store, marks.last()));
+        if heard.iter().any(stranger) {
+            return Err(StartError::Elsewhere(elsewhere(node)));
+        }
         for told in heard.iter().flat_map(|here: &Here| &here.remembers) {
             if told.node == NodeId(node) && told.store == store && !is_ours(told, &marks, last) {
                 return Err(StartError::PutBack(put_back(node)));
@@ -120,7 +133,10 @@ pub(super) async fn hear(
             return Ok(());
         }
         if Instant::now() >= until {
-            tracing::warn!(answered = heard.len(), "too few of the other voters answer; starting without them");
+            tracing::warn!(
+                answered = heard.len(),
+                "too few of the other voters answer; starting without them"
+            );
             return Ok(());
         }
         tokio::time::sleep(ASK_EVERY).await;
@@ -128,7 +144,8 @@ pub(super) async fn hear(
 }
 
 fn is_ours(told: &Remembered, marks: &Marks, last: u64) -> bool {
-    told.mark.is_none_or(|mark| marks.may_have_drawn(mark)) && told.reached.is_none_or(|reached| reached <= last)
+    told.mark.is_none_or(|mark| marks.may_have_drawn(mark))
+        && told.reached.is_none_or(|reached| reached <= last)
 }
 
 /// What the site said to a new mark.
@@ -140,8 +157,8 @@ pub(super) enum Said {
 impl Core {
     /// Draws a mark and has the site remember it.
     pub(super) async fn renew_mark(self: &Arc<Self>) -> Result<Said, NoAnswer> {
-        let core = Arc::clone(self);
-        let drawn = tokio::task::spawn_blocking(move || core.life.draw()).await;
+        let life = Arc::clone(&self.life);
+        let drawn = tokio::task::spawn_blocking(move || life.draw()).await;
         let drawn = drawn.map_err(|error| NoAnswer(error.to_string()))?;
         let marks = drawn.map_err(|error| NoAnswer(error.to_string()))?;
         self.tell_mark(marks).await
@@ -165,8 +182,9 @@ impl Core {
 
     /// The mark that the applied state has of this store, if it is not one that this process can have drawn.
     fn foreign_mark(&self) -> Option<Mark> {
-        let member = self.reader.read(|state| state.members.get(&NodeId(self.node)).copied())?;
-        let mark = member.mark.filter(|_| member.store == self.store)?;
+        let node = NodeId(self.node);
+        let known = |state: &State| Some((state.members.get(&node)?.store, *state.marks.get(&node)?));
+        let (_, mark) = self.reader.read(known).filter(|(store, _)| *store == self.store)?;
         (!self.life.marks().may_have_drawn(mark)).then_some(mark)
     }
 

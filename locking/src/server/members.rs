@@ -19,6 +19,7 @@ use crate::peer::message::{Change, Hello, Here, Kind, RaftId, decode, node_of, r
 use crate::raft::coding;
 use crate::state::{SessionState, State};
 
+const LOOK_MAX: Duration = Duration::from_millis(400);
 const HELLO_MAX: Duration = Duration::from_secs(2);
 /// How long a learner may take to catch up, and a change to be agreed on.
 pub(super) const CHANGE_MAX: Duration = Duration::from_secs(60);
@@ -65,10 +66,15 @@ impl Core {
     }
 
     pub(super) async fn hello(&self, node: u8) -> Result<Here, String> {
-        let hello = Hello { site: self.site, voters: self.voters.clone() };
+        let hello = Hello { site: self.site, voters: self.voters.clone(), look: false };
         let payload = coding::encode(&hello).map_err(|error| error.to_string())?;
         let answer = self.peers.call(node, 0, Kind::Hello, payload.into(), HELLO_MAX).await;
         decode(Kind::Hello, &answer.map_err(|error| error.to_string())?)
+    }
+
+    /// Who answers at a node's address now.
+    pub(super) async fn look_at(&self, node: u8) -> Option<Here> {
+        tokio::time::timeout(LOOK_MAX, self.hello(node)).await.ok()?.ok()
     }
 
     async fn add(&self, node: u8, address: &str) -> Changed {

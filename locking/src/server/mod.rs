@@ -8,11 +8,14 @@
 
 mod asking;
 mod core;
+mod disk;
 mod forming;
 mod groups;
 mod leader;
+mod life;
 mod members;
 mod mirror;
+mod rebuild;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -31,6 +34,8 @@ use openraft::{BasicNode, Config, Instant as _, RaftMetrics, SnapshotPolicy};
 
 pub(crate) use self::core::Core;
 use self::forming::{Identity, Newcomer, Part};
+use self::life::Life;
+pub use self::rebuild::Founding;
 use crate::command::{Answer, Command, Refusal, Request, RequestId, SessionId};
 use crate::lease::Length;
 use crate::peer::message::{Ask, Change, Join, RaftId, Reply, node_of, raft_id};
@@ -90,6 +95,10 @@ pub struct VoterOptions {
     pub groups: u16,
     /// `None` for a site of one node.
     pub peers: Option<Site>,
+    /// Sets room aside on the disk (L-RS5).
+    pub ballast: bool,
+    /// A node alone whose state is lost may found the service anew, although nothing is witnessed then.
+    pub found_anew: bool,
 }
 
 impl VoterOptions {
@@ -100,6 +109,10 @@ impl VoterOptions {
             voters.push(self.node_id);
         }
         voters
+    }
+
+    fn disk(&self) -> disk::Disk {
+        disk::Disk::new(Arc::clone(&self.fs), &self.state_dir, self.ballast)
     }
 
     /// The founding membership: the same on every node, whatever addresses their configurations have.
@@ -142,6 +155,21 @@ pub enum StartError {
     /// L-RS2: its disk was lost, and what it has promised with it.
     #[error("{0}")]
     OtherStore(String),
+    /// L-RS5.
+    #[error("{0}")]
+    DiskFull(String),
+    /// Nothing would be witnessed of what the volume holds.
+    #[error(
+        "the volume was served before, and this node's state_dir knows nothing of it: put it back if you have it; if it \
+         is lost, run `roost cluster rebuild --config FILE`"
+    )]
+    StateLost,
+    /// L-RS2: an older copy of its disk, or a second process with a copy of it.
+    #[error("{0}")]
+    PutBack(String),
+    /// Another process of this node is alive.
+    #[error("{0}")]
+    Elsewhere(String),
     /// It was removed from its site, and does not come back with this disk.
     #[error("{0}")]
     Removed(String),
@@ -218,6 +246,10 @@ struct Opened {
     threads: Threads,
     blank: bool,
     identity: Option<Identity>,
+    life: Arc<Life>,
+    /// Index up to which the newest snapshot goes.
+    snapshot: Option<u64>,
+    rebuilt_at: Option<u64>,
 }
 
 impl Voter {
@@ -230,15 +262,28 @@ impl Voter {
         let peers: Arc<dyn Peers> =
             options.peers.as_ref().map_or(Arc::new(Alone), |site| Arc::clone(&site.peers));
         let part = find_out(&options, &opened, &peers).await?;
+        if options.peers.is_some() {
+            let life = Arc::clone(&opened.life);
+            let drawn = tokio::task::spawn_blocking(move || life.draw());
+            drawn.await.map_err(failed)?.map_err(failed)?;
+            if !opened.blank {
+                life::hear(&options, &opened, &peers).await?;
+            }
+        }
         let id = match part {
             Part::Founder => raft_id(options.node_id, 0),
             Part::Member(id) => id,
         };
         let place =
             Place { group: 0, id, store: opened.store.store(), nodes: opened.machine.reader(), peers };
-        let voter = Self::run(&options, opened, place).await?;
+        let mut voter = Self::run(&options, opened, place).await?;
         match voter.take_part(&options, part).await {
-            Ok(()) => Ok(voter),
+            Ok(()) => {
+                if options.peers.is_some() {
+                    voter.tasks.push(tokio::spawn(life::keep_marks(Arc::downgrade(&voter.core))));
+                }
+                Ok(voter)
+            }
             Err(error) => {
                 voter.shutdown().await;
                 Err(error)
@@ -247,7 +292,7 @@ impl Voter {
     }
 
     async fn run(options: &VoterOptions, opened: Opened, place: Place) -> Result<Self, StartError> {
-        let Opened { store, machine, threads, .. } = opened;
+        let Opened { store, machine, threads, life, rebuilt_at, .. } = opened;
         let (reader, log, snapshots) = (machine.reader(), store.reader(), machine.snapshots());
         let Place { group, id, store: number, nodes, peers } = place;
         let ways = Arc::clone(&peers);
@@ -274,6 +319,9 @@ impl Voter {
             incoming: std::sync::Mutex::new(None),
             client: rand::random(),
             seq: AtomicU64::new(1),
+            life,
+            rebuilt_at,
+            ended: tokio::sync::watch::Sender::new(None),
         });
         let door = options.peers.as_ref().map(|site| Arc::clone(&site.door));
         if let Some(door) = &door {
@@ -284,7 +332,10 @@ impl Voter {
             0 => tokio::spawn(leader::keep_sessions(weak)),
             _ => tokio::spawn(mirror::keep_told(weak)),
         };
-        let tasks = vec![tokio::spawn(housekeep(raft, log, snapshots)), keeping];
+        let mut tasks = vec![tokio::spawn(housekeep(raft, log, snapshots)), keeping];
+        if group == 0 {
+            tasks.push(tokio::spawn(disk::watch(Arc::downgrade(&core), options.disk())));
+        }
         Ok(Self { core, door, threads: std::sync::Mutex::new(Some(threads)), tasks })
     }
 
@@ -336,6 +387,8 @@ impl Voter {
                 Ok(Join::As(_) | Join::OtherStore) => {
                     return Err(StartError::OtherStore(core::other_store(self.core.node)));
                 }
+                Ok(Join::PutBack) => return Err(StartError::PutBack(life::put_back(self.core.node))),
+                Ok(Join::Elsewhere) => return Err(StartError::Elsewhere(life::elsewhere(self.core.node))),
                 Ok(Join::Removed | Join::NotMember) => {
                     let node = self.core.node;
                     return Err(StartError::Removed(format!(
@@ -449,6 +502,9 @@ impl Voter {
     pub async fn stopped(&self) -> String {
         let mut metrics = self.core.raft.metrics();
         loop {
+            if let Some(why) = &*self.core.ended.borrow() {
+                return why.clone();
+            }
             if let Err(error) = &metrics.borrow_watched().running_state {
                 return error.to_string();
             }
@@ -581,6 +637,9 @@ async fn find_out(
     }
     let (voters, store) = (options.voters(), opened.store.store());
     let part = if voters == [options.node_id] {
+        if options.incarnation_floor > 0 && !options.found_anew {
+            return Err(StartError::StateLost);
+        }
         Part::Founder
     } else {
         Newcomer { options, peers: Arc::clone(peers), voters, store }.find_out().await?
@@ -597,6 +656,7 @@ async fn find_out(
 }
 
 fn open(options: &VoterOptions) -> Result<Opened, StartError> {
+    options.disk().prepare()?;
     let directory = options.state_dir.join("raft");
     let opened = open_at(options, &directory, options.copy.as_deref())?;
     let identity = forming::read(options, opened.store.store(), opened.blank)?;
@@ -608,12 +668,16 @@ fn open_at(options: &VoterOptions, directory: &Path, copy: Option<&Path>) -> Res
     let fs = &options.fs;
     let (store, log) = LogStore::open(Arc::clone(fs), &directory.join("log"), options.log, rand::random())?;
     let snapshots = Snapshots::open(Arc::clone(fs), &directory.join("snapshot"))?;
-    let blank = store.reader().is_blank();
+    let life = Arc::new(Life::open(fs, &options.state_dir)?);
+    let snapshot = snapshots.index()?;
+    let rebuilt_at = rebuild::rebuilt_at(&**fs, &options.state_dir)?;
+    let blank = store.reader().is_blank() && snapshot.is_none();
     let copy = copy.map(|copy| Copy::open(copy, store.store()));
     let (copy, applied) = copy.transpose().map_err(StartError::Copy)?.unzip();
     let machine = Machine::new(applied.flatten(), snapshots);
     let copy = copy.map(|copy| copy.follow(machine.reader())).transpose().map_err(StartError::Copy)?;
-    Ok(Opened { store, machine, threads: Threads { log, copy }, blank, identity: None })
+    let threads = Threads { log, copy };
+    Ok(Opened { store, machine, threads, blank, identity: None, life, snapshot, rebuilt_at })
 }
 
 /// Makes a snapshot when the log has grown long. The library itself only counts entries.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use locking::peer::wires::Wires;
-use locking::{Change, Door, Length, Locking, Options, Site, StartError, Value};
+use locking::{Change, Door, Length, Locking, Options, Peers, Site, StartError, Value};
 use nfs_compat::SimFs;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, timeout};
@@ -28,6 +28,7 @@ pub(crate) struct Cluster {
     pub(crate) floor: u32,
     /// Groups that keep buckets.
     pub(crate) groups: u16,
+    pub(crate) ballast: bool,
 }
 
 /// What must hold in a site of one group, and in one whose buckets are kept by several others.
@@ -46,6 +47,7 @@ impl Cluster {
             nodes: BTreeMap::new(),
             floor: 0,
             groups: 1,
+            ballast: false,
         }
     }
 
@@ -61,13 +63,18 @@ impl Cluster {
     }
 
     pub(crate) fn options(&self, node: u8) -> Options {
+        let door = Door::new();
+        let peers = self.wires.connect(node, Arc::clone(&door));
+        self.options_at(node, door, peers)
+    }
+
+    pub(crate) fn options_at(&self, node: u8, door: Arc<Door>, peers: Arc<dyn Peers>) -> Options {
         let disk = self.disks[&node].clone();
         let mut options = Options::new(PathBuf::from("/state"), Arc::new(disk), node, 1, self.floor);
         options.local_copy = false;
         options.groups = self.groups;
+        options.ballast = self.ballast;
         options.lease = Length::new(self.lease).expect("a length");
-        let door = Door::new();
-        let peers = self.wires.connect(node, Arc::clone(&door));
         options.peers = Some(Site { members: self.members.clone(), peers, door });
         options
     }

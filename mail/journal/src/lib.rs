@@ -14,6 +14,7 @@ pub mod scan;
 pub mod segment;
 pub mod show;
 pub mod trim;
+mod whose;
 
 pub use name::{CheckpointName, SegmentName};
 pub use reader::{Garbled, Orphan, ReadError, Replay, Tail, Torn, read_exact, read_tail};
@@ -23,3 +24,4 @@ pub use segment::{
     CheckpointPin, Header, Mark, SEGMENT_BYTES_MAX, SegmentPin, WriteError, Writer, content_hash,
 };
 pub use show::{Show, Shown};
+pub use whose::whose;

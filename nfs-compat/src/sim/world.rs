@@ -54,6 +54,8 @@ pub(super) enum Node {
 pub(super) struct FileBytes {
     pub(super) live: Vec<u8>,
     pub(super) durable: Vec<u8>,
+    /// Bytes of the volume that are set aside for it.
+    pub(super) reserved: u64,
     pub(super) unsynced: Vec<Written>,
 }
 
@@ -263,7 +265,7 @@ impl World {
 
     pub(super) fn used_bytes(&self) -> u64 {
         let length = |inode: &Inode| match &inode.node {
-            Node::File(file) if inode.links > 0 => file.live.len() as u64,
+            Node::File(file) if inode.links > 0 => (file.live.len() as u64).max(file.reserved),
             Node::File(_) | Node::Directory(_) => 0,
         };
         self.inodes.values().map(length).sum()
@@ -273,12 +275,13 @@ impl World {
     pub(super) fn write(&mut self, inode: InodeNumber, bytes: &[u8], offset: u64) -> Result<(), Errno> {
         let start = usize::try_from(offset).map_err(|_| Errno::EFBIG)?;
         let end = start.checked_add(bytes.len()).ok_or(Errno::EFBIG)?;
-        let length = self.file(inode)?.live.len();
+        let file = self.file(inode)?;
+        let held = file.live.len().max(usize::try_from(file.reserved).unwrap_or(usize::MAX));
         let room = match self.capacity {
             None => usize::MAX,
             Some(capacity) => {
                 let free = capacity.saturating_sub(self.used_bytes());
-                length.saturating_add(usize::try_from(free).unwrap_or(usize::MAX))
+                held.saturating_add(usize::try_from(free).unwrap_or(usize::MAX))
             }
         };
         let fits = end.min(room);
@@ -286,6 +289,18 @@ impl World {
             self.put(inode, bytes, start)?;
         }
         if fits < end { Err(Errno::ENOSPC) } else { Ok(()) }
+    }
+
+    /// Sets room aside for a file, all of it or none.
+    pub(super) fn reserve(&mut self, inode: InodeNumber, bytes: u64) -> Result<(), Errno> {
+        let free = self.capacity.map_or(u64::MAX, |capacity| capacity.saturating_sub(self.used_bytes()));
+        let file = self.file_mut(inode)?;
+        let held = (file.live.len() as u64).max(file.reserved);
+        if bytes.saturating_sub(held) > free {
+            return Err(Errno::ENOSPC);
+        }
+        file.reserved = file.reserved.max(bytes);
+        Ok(())
     }
 
     fn put(&mut self, inode: InodeNumber, bytes: &[u8], start: usize) -> Result<(), Errno> {

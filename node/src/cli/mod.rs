@@ -37,6 +37,7 @@ mod progress;
 mod prompt;
 mod pw;
 mod query;
+mod rebuild;
 mod relocate;
 mod save;
 mod search;
@@ -197,6 +198,7 @@ fn run(cli: Cli, words: Vec<OsString>) -> ExitCode {
         Command::Completions(args) => man::completions(&args),
         Command::Man(args) => man::pages(&args),
         Command::Cluster(cluster::ClusterCommand::Pki(command)) => pki::run(&command, cli.globals.json),
+        Command::Cluster(cluster::ClusterCommand::Rebuild) => rebuild::run(&cli.globals, cli.globals.json),
         command @ (Command::Config(config::ConfigCommand::Reload)
         | Command::Auth(_)
         | Command::Who(_)

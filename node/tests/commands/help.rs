@@ -43,6 +43,7 @@ const COMMANDS: &[&[&str]] = &[
     &["cluster", "transfer-leader"],
     &["cluster", "move"],
     &["cluster", "declare-dead"],
+    &["cluster", "rebuild"],
     &["completions"],
     &["man"],
 ];

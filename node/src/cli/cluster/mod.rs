@@ -42,6 +42,11 @@ pub(crate) enum ClusterCommand {
     /// said wrongly, but clients at that node may be shown what is old for as long as its lease lasts. A node that is
     /// restarted says it of itself.
     DeclareDead(DeadArgs),
+    /// Found the site's coordination anew from the mail tree, after all nodes have lost their node.state_dir
+    ///
+    /// On one node, of the configuration in --config FILE, with all nodes stopped. Reads every journal below mail.root;
+    /// exits with 65 if one could not be read. Start this node and the others, with empty node.state_dirs, afterwards.
+    Rebuild,
     /// Make certificates for the connections between nodes
     #[command(subcommand)]
     Pki(super::pki::PkiCommand),
@@ -108,6 +113,8 @@ pub(crate) async fn run(context: &Context, command: ClusterCommand) -> Result<Ex
         ClusterCommand::TransferLeader(args) => members::transfer_leader(context, args.node).await,
         ClusterCommand::Move(args) => moving::run(context, &args).await,
         ClusterCommand::DeclareDead(args) => members::declare_dead(context, args.of.node).await,
-        ClusterCommand::Pki(_) => Err(Failure::usage("this command does not run inside a node")),
+        ClusterCommand::Rebuild | ClusterCommand::Pki(_) => {
+            Err(Failure::usage("this command does not run inside a node"))
+        }
     }
 }

@@ -120,6 +120,17 @@ impl Sim {
             }
             return;
         }
+        // It was taken for deposed while it stood still, and was let in again when it went on.
+        let back = {
+            let mut state = self.state();
+            let place = state.deposed.iter().position(|process| Some(process.session) == holder);
+            place.map(|place| state.deposed.remove(place))
+        };
+        if let Some(mut process) = back {
+            self.drop_owner(&mut process);
+            self.let_in(process, "has the account again");
+            return;
+        }
         let is_over = {
             let state = self.state();
             !state.world.service.is_live(state.session)

@@ -32,7 +32,7 @@ const ORDERED_CLIENTS_MAX: usize = 1024;
 /// How long one attempt to confirm who leads may take.
 pub(super) const CONFIRM_MAX: Duration = Duration::from_secs(2);
 const LOOKS_PER_LEASE: u32 = 20;
-const LOOK_EVERY_MAX: Duration = Duration::from_millis(250);
+const LOOK_EVERY_MAX: Duration = Duration::from_millis(100);
 
 type LeaderId = CommittedLeaderIdOf<TypeConfig>;
 

@@ -611,9 +611,11 @@ fn failed(error: impl std::fmt::Display) -> StartError {
 fn raft_config() -> Result<Config, StartError> {
     let config = Config {
         cluster_name: "roost".to_owned(),
-        heartbeat_interval: 250,
-        election_timeout_min: 750,
-        election_timeout_max: 1500,
+        // A follower waits for `election_timeout_max`, and then for its own share of it, before it stands: what a dead
+        // leader costs comes on top of a dead owner's lease.
+        heartbeat_interval: 100,
+        election_timeout_min: 350,
+        election_timeout_max: 600,
         enable_pre_vote: Some(true),
         snapshot_policy: SnapshotPolicy::Never,
         max_in_snapshot_log_to_keep: KEEP_ENTRIES,

@@ -2,7 +2,7 @@
 //! when it did, all on one switch.
 //!
 //! Invariants
-//! - Everything lies in namespaces of one process tree ([`inside`]): two runs don't meet, and nothing that runs, is mounted
+//! - Everything lies in namespaces of one process tree ([`inside()`]): two runs don't meet, and nothing that runs, is mounted
 //!   or has an address is left of a run, however it ends.
 //! - Clients sit at the switch: what cuts hosts from each other does not cut clients from hosts.
 //! - What can't be made here is an error that names it ([`Missing`]), never passed over.

@@ -148,7 +148,7 @@ impl Locking {
 
     /// Gives a bucket that this node was asked to hand over to the node that is to have it (§7.1), in one step. The
     /// caller has finished everything that it had begun under its epoch. If that node has died meanwhile the bucket
-    /// becomes free; if the wish was taken back it stays here, and [`Refusal::NotDraining`] says so.
+    /// becomes free; if the wish was taken back it stays here, and [`Refusal::NotDraining`](crate::command::Refusal::NotDraining) says so.
     pub async fn hand_over(&self, bucket: Bucket) -> Result<(), GrantError> {
         self.leave(bucket, |epoch| Command::HandOver { bucket, epoch }).await
     }

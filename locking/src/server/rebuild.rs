@@ -8,6 +8,7 @@
 //! - Nothing is written where something is, and all of it appears at once.
 //! - No other node answered: whoever runs knows more than the volume.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,13 +17,13 @@ use model::Epoch;
 use nfs_compat::Fs;
 use openraft::type_config::alias::CommittedLeaderIdOf;
 use openraft::vote::RaftLeaderId;
-use openraft::{Membership, StoredMembership};
+use openraft::{BasicNode, Membership, StoredMembership};
 
 use super::forming::{self, Identity};
 use super::{StartError, failed};
 use crate::command::{Bucket, Subkey, Value, Witness};
 use crate::peer::Peers;
-use crate::peer::message::{Hello, Kind, raft_id};
+use crate::peer::message::{Hello, Kind, RaftId, raft_id};
 use crate::raft::copy::remove_tree;
 use crate::raft::log::LogOptions;
 use crate::raft::snapshot::Snapshots;
@@ -107,8 +108,11 @@ impl Founding {
         forming::write_whole(&**fs, &raft.join("rebuilt"), &coding::encode(&INDEX).map_err(failed)?)?;
 
         let last = LogId::new(CommittedLeaderIdOf::<TypeConfig>::new(1, raft_id(node, 0)), INDEX);
-        let founders = voters.iter().map(|voter| raft_id(*voter, 0)).collect();
-        let membership = Membership::new_with_defaults(vec![founders], []);
+        // As in a founding membership, addresses are those of each node's configuration.
+        let founders: BTreeMap<RaftId, BasicNode> =
+            voters.iter().map(|voter| (raft_id(*voter, 0), BasicNode::new(""))).collect();
+        let ids = founders.keys().copied().collect();
+        let membership = Membership::new(vec![ids], founders).map_err(failed)?;
         let meta = SnapshotMeta {
             last_log_id: Some(last),
             last_membership: StoredMembership::new(Some(last), membership),

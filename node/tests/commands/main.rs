@@ -14,5 +14,7 @@ mod messages;
 mod moving;
 mod node;
 mod nodes;
+mod rebuild;
 mod sessions;
 mod site;
+mod strangers;

@@ -56,16 +56,13 @@ pub fn write(fs: &dyn Fs, directory: &Path, epoch: Epoch, lsn: u64, payload: &[u
     let name = name(epoch, lsn);
     let path = directory.join(&name);
     let file = fs.create(&path)?;
-    let mut header = Vec::with_capacity(HEADER_BYTES);
-    header.extend_from_slice(MAGIC);
-    header.extend_from_slice(&VERSION.to_le_bytes());
-    header.extend_from_slice(&(payload.len() as u64).to_le_bytes());
-    header.extend_from_slice(&crc32fast::hash(payload).to_le_bytes());
-    let written = file
-        .write_at(&header, 0)
-        .and_then(|()| file.write_at(payload, HEADER_BYTES as u64))
-        .and_then(|()| file.sync())
-        .and_then(|()| fs.sync_dir(directory));
+    let mut bytes = Vec::with_capacity(HEADER_BYTES + payload.len());
+    bytes.extend_from_slice(MAGIC);
+    bytes.extend_from_slice(&VERSION.to_le_bytes());
+    bytes.extend_from_slice(&(payload.len() as u64).to_le_bytes());
+    bytes.extend_from_slice(&crc32fast::hash(payload).to_le_bytes());
+    bytes.extend_from_slice(payload);
+    let written = file.write_at(&bytes, 0).and_then(|()| file.sync()).and_then(|()| fs.sync_dir(directory));
     if let Err(error) = written {
         // Half a checkpoint helps nobody and takes space where there may be none left.
         if let Err(error) = fs.unlink(&path) {
@@ -73,32 +70,36 @@ pub fn write(fs: &dyn Fs, directory: &Path, epoch: Epoch, lsn: u64, payload: &[u
         }
         return Err(error);
     }
-    let length = (HEADER_BYTES + payload.len()) as u64;
-    Ok(CheckpointRef { name, length, hash: hash(&header, payload) })
+    Ok(CheckpointRef { name, length: bytes.len() as u64, hash: hash(&bytes) })
 }
 
 /// Reads the payload of exactly this checkpoint.
 pub fn read(fs: &dyn Fs, directory: &Path, wanted: &CheckpointRef) -> Result<Vec<u8>, CheckpointError> {
     let path = directory.join(&wanted.name);
-    let (header, payload) = read_file(fs, &path)?;
-    let length = (header.len() + payload.len()) as u64;
-    if length != wanted.length || hash(&header, &payload) != wanted.hash {
+    let bytes = read_file(fs, &path)?;
+    // Before anything is believed that stands in it: a host that sees an old page of it sees no version.
+    if bytes.len() as u64 != wanted.length || hash(&bytes) != wanted.hash {
         return Err(CheckpointError::Garbled(path, "it is not the one that the journal names"));
     }
-    Ok(payload)
+    payload(&path, bytes)
 }
 
 /// Reads a checkpoint that nobody vouches for but its own checksum, for when the journal is lost.
 pub fn read_unpinned(fs: &dyn Fs, directory: &Path, name: &str) -> Result<Vec<u8>, CheckpointError> {
-    read_file(fs, &directory.join(name)).map(|(_, payload)| payload)
+    let path = directory.join(name);
+    let bytes = read_file(fs, &path)?;
+    payload(&path, bytes)
 }
 
-fn read_file(fs: &dyn Fs, path: &Path) -> Result<(Vec<u8>, Vec<u8>), CheckpointError> {
+fn read_file(fs: &dyn Fs, path: &Path) -> Result<Vec<u8>, CheckpointError> {
+    match fs.read(path, BYTES_MAX) {
+        Err(error) if error.is_not_found() => Err(CheckpointError::Missing(path.to_owned())),
+        bytes => Ok(bytes?),
+    }
+}
+
+fn payload(path: &Path, mut header: Vec<u8>) -> Result<Vec<u8>, CheckpointError> {
     let garbled = |what| CheckpointError::Garbled(path.to_owned(), what);
-    let mut header = match fs.read(path, BYTES_MAX) {
-        Err(error) if error.is_not_found() => return Err(CheckpointError::Missing(path.to_owned())),
-        bytes => bytes?,
-    };
     if header.len() < HEADER_BYTES {
         return Err(garbled("it is cut short"));
     }
@@ -109,8 +110,10 @@ fn read_file(fs: &dyn Fs, path: &Path) -> Result<(Vec<u8>, Vec<u8>), CheckpointE
     if !header.starts_with(MAGIC) {
         return Err(garbled("it does not begin like one"));
     }
-    if field(8) != VERSION {
-        return Err(CheckpointError::Newer(path.to_owned(), field(8)));
+    match field(8) {
+        VERSION => {}
+        0 => return Err(garbled("it has no version")),
+        newer => return Err(CheckpointError::Newer(path.to_owned(), newer)),
     }
     let length = u64::from(field(12)) | u64::from(field(16)) << 32;
     if length != payload.len() as u64 {
@@ -119,13 +122,11 @@ fn read_file(fs: &dyn Fs, path: &Path) -> Result<(Vec<u8>, Vec<u8>), CheckpointE
     if crc32fast::hash(&payload) != field(20) {
         return Err(garbled("its checksum is wrong"));
     }
-    Ok((header, payload))
+    Ok(payload)
 }
 
-fn hash(header: &[u8], payload: &[u8]) -> u64 {
-    let mut hasher = blake3::Hasher::new();
-    hasher.update(header).update(payload);
+fn hash(file: &[u8]) -> u64 {
     let mut bytes = [0; 8];
-    bytes.copy_from_slice(&hasher.finalize().as_bytes()[..8]);
+    bytes.copy_from_slice(&blake3::hash(file).as_bytes()[..8]);
     u64::from_le_bytes(bytes)
 }

@@ -5,7 +5,8 @@ use std::path::Path;
 use model::{EntryId, Epoch};
 use nfs_compat::{DiskFs, Fs};
 
-use super::{cache::Cache, checkpoint};
+use super::cache::Cache;
+use super::checkpoint::{self, CheckpointError};
 
 fn garble(fs: &dyn Fs, path: &Path, at: u64) {
     let file = fs.open_write(path).unwrap();
@@ -24,7 +25,8 @@ fn every_flipped_byte_of_a_checkpoint_is_noticed() {
     let path = dir.path().join(&wanted.name);
     for at in 0..wanted.length {
         garble(&fs, &path, at);
-        assert!(checkpoint::read(&fs, dir.path(), &wanted).is_err(), "byte {at}");
+        let found = checkpoint::read(&fs, dir.path(), &wanted);
+        assert!(matches!(found, Err(CheckpointError::Garbled(..))), "byte {at}: {found:?}");
         garble(&fs, &path, at);
     }
     assert!(checkpoint::write(&fs, dir.path(), Epoch::new(1, 2), 77, b"other").is_err(), "written once");

@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use locking::command::Refusal;
 use locking::{Bucket, GrantError, Locking, NodeId, Placed};
 use serde_json::json;
 
@@ -62,24 +63,27 @@ fn owner(placed: Placed) -> Option<NodeId> {
 
 async fn hand_over(locking: &Locking, bucket: Bucket, to: NodeId, until: Instant) -> Result<(), Failure> {
     let mut map = locking.map_changes();
-    let mut asked = false;
+    // The map of this node may be a little behind what the service has answered.
+    let (mut asked, mut seen) = (false, false);
     loop {
         map.borrow_and_update();
         match locking.placed(bucket) {
             Placed::Owned(node) if node == to => return Ok(()),
             // Its owner died, or it never had one.
             Placed::Free => drop(locking.assign(vec![bucket], to).await.map_err(refused)?),
-            Placed::Draining { to: node, .. } if node == to => asked = true,
-            Placed::Owned(node) | Placed::Draining { from: node, .. } if asked => {
+            Placed::Draining { to: node, .. } if node == to => seen = true,
+            Placed::Owned(node) | Placed::Draining { from: node, .. } if seen => {
                 return Err(Failure::try_again(format!(
                     "node {node} keeps bucket {bucket}: the hand-over was taken back. What was under way there was not \
                      done in time; its log says more. Try again"
                 )));
             }
-            Placed::Owned(_) | Placed::Draining { .. } => {
-                locking.drain(bucket, Some(to)).await.map_err(refused)?;
-                asked = true;
-            }
+            Placed::Owned(_) | Placed::Draining { .. } if asked => {}
+            Placed::Owned(_) | Placed::Draining { .. } => match locking.drain(bucket, Some(to)).await {
+                Ok(()) => asked = true,
+                Err(GrantError::Refused(Refusal::StaleEpoch)) => {}
+                Err(error) => return Err(refused(error)),
+            },
         }
         if tokio::time::timeout_at(until.into(), map.changed()).await.is_err() {
             return Err(take_back(locking, bucket, to).await);

@@ -92,12 +92,13 @@ impl Receiving {
     async fn admit(self: Arc<Self>, edge: PeerIdentity, open: Open) -> Result<Serve, Declined> {
         let services = &self.front.services;
         let (protocol, beginning) = beginning(&open.login)?;
-        if *self.closing.borrow() {
-            return Err(Declined::Unavailable("this node is stopping".into()));
-        }
         let record = self.record(&open.user).await.map_err(Declined::Unavailable)?;
+        // Before anything else: who has given the account away while it stops knows who has it, and the edge may not yet.
         if let Some(version) = self.not_owner(&record, open.known).await {
             return Err(Declined::NotOwner(version));
+        }
+        if *self.closing.borrow() {
+            return Err(Declined::Unavailable("this node is stopping".into()));
         }
         let id = account_id(&record.user);
         let (account, user) = services.open_here(&record).await.map_err(|failed| match failed {

@@ -13,9 +13,10 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use tonic::transport::Channel;
-use tonic::{Code, Request, Response, Status};
+use tonic::{Request, Response, Status};
 
 use crate::PeerIdentity;
+use crate::status::is_refusal;
 
 /// Rises when a side would misunderstand the other. A message of group 0 is what it was before there were others.
 pub const VERSION: u32 = 1;
@@ -106,23 +107,10 @@ impl Client {
 }
 
 fn call_error(status: &Status) -> CallError {
-    match status.code() {
-        Code::FailedPrecondition | Code::InvalidArgument | Code::PermissionDenied | Code::Unimplemented => {
-            CallError::Refused(status.message().to_owned())
-        }
-        Code::Ok
-        | Code::Cancelled
-        | Code::Unknown
-        | Code::DeadlineExceeded
-        | Code::NotFound
-        | Code::AlreadyExists
-        | Code::ResourceExhausted
-        | Code::Aborted
-        | Code::OutOfRange
-        | Code::Internal
-        | Code::Unavailable
-        | Code::DataLoss
-        | Code::Unauthenticated => CallError::NoAnswer(format!("{}: {}", status.code(), status.message())),
+    if is_refusal(status) {
+        CallError::Refused(status.message().to_owned())
+    } else {
+        CallError::NoAnswer(format!("{}: {}", status.code(), status.message()))
     }
 }
 

@@ -9,6 +9,7 @@ pub mod coordination;
 pub mod peer;
 pub mod pki;
 pub mod relay;
+mod status;
 pub mod tls;
 
 /// Who is at the other end of a connection between nodes, as its certificate says.

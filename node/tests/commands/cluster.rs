@@ -123,15 +123,20 @@ fn the_status_of_a_site_is_told_by_every_node() {
     });
 }
 
-#[test]
-fn what_a_node_owned_that_is_declared_dead_is_served_at_once() {
-    let mut nodes = Nodes::start(1);
+/// Nodes of which one owns the account of a user, and another leads: a take-over does not wait for an election.
+fn with_a_leader_that_is_not_the_owner() -> (Nodes, String, usize, usize) {
+    let nodes = Nodes::start(1);
     let ada = user(0);
     nodes.save(1, &ada, MESSAGE);
     let owner = nodes.owner(1, &ada);
     let other = owner % 3 + 1;
-    // A take-over must not wait for an election here.
     nodes.roost(other, &["cluster", "transfer-leader", &other.to_string()]).ok();
+    (nodes, ada, owner, other)
+}
+
+#[test]
+fn what_a_node_owned_that_is_declared_dead_is_served_at_once() {
+    let (mut nodes, ada, owner, other) = with_a_leader_that_is_not_the_owner();
     nodes.kill(owner);
     let killed = Instant::now();
     nodes.roost(other, &["cluster", "declare-dead", &owner.to_string(), "--yes-it-is-dead"]).ok();
@@ -144,12 +149,7 @@ fn what_a_node_owned_that_is_declared_dead_is_served_at_once() {
 
 #[test]
 fn a_node_that_is_restarted_at_once_serves_its_accounts_without_waiting_for_a_lease() {
-    let mut nodes = Nodes::start(1);
-    let ada = user(0);
-    nodes.save(1, &ada, MESSAGE);
-    let owner = nodes.owner(1, &ada);
-    let other = owner % 3 + 1;
-    nodes.roost(other, &["cluster", "transfer-leader", &other.to_string()]).ok();
+    let (mut nodes, ada, owner, other) = with_a_leader_that_is_not_the_owner();
     nodes.kill(owner);
     let killed = Instant::now();
     nodes.begin(owner);

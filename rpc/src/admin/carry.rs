@@ -21,6 +21,7 @@ use super::server::{EVENTS_MAX, Events, Input, InputError, first_call};
 use super::wire::{self, admin_chunk, admin_client, admin_event, admin_server, admission};
 use super::{Call, Carried, Declined, VERSION};
 use crate::PeerIdentity;
+use crate::status::{is_refusal, text};
 
 /// The node that carries a call has its words at hand.
 const OPENING_TIMEOUT: Duration = Duration::from_secs(10);
@@ -113,26 +114,12 @@ pub enum CarryError {
 
 impl From<Status> for CarryError {
     fn from(status: Status) -> Self {
-        match status.code() {
-            Code::FailedPrecondition
-            | Code::InvalidArgument
-            | Code::PermissionDenied
-            | Code::OutOfRange
-            | Code::Unauthenticated => Self::Refused(status.message().to_owned()),
-            Code::Unimplemented => {
-                Self::Refused("it knows no carried commands: run the same version of roost on both".into())
-            }
-            Code::Ok
-            | Code::Cancelled
-            | Code::Unknown
-            | Code::DeadlineExceeded
-            | Code::NotFound
-            | Code::AlreadyExists
-            | Code::ResourceExhausted
-            | Code::Aborted
-            | Code::Internal
-            | Code::Unavailable
-            | Code::DataLoss => Self::Unreachable(status.message().to_owned()),
+        if status.code() == Code::Unimplemented {
+            Self::Refused("it knows no carried commands: run the same version of roost on both".into())
+        } else if is_refusal(&status) {
+            Self::Refused(status.message().to_owned())
+        } else {
+            Self::Unreachable(text(&status))
         }
     }
 }

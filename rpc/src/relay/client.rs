@@ -5,11 +5,12 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::UnboundedReceiverStream;
+use tonic::Status;
 use tonic::transport::Channel;
-use tonic::{Code, Status};
 
 use super::wire::{self, admission, frame, relay_client::RelayClient};
 use super::{Declined, Envelope, MESSAGE_BYTES_MAX, Open, Outcome, Pipe};
+use crate::status::{is_refusal, text};
 
 /// Why no session was opened. Nothing was begun.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -76,34 +77,6 @@ fn carry_error(status: &Status) -> CarryError {
         CarryError::Refused(status.message().to_owned())
     } else {
         CarryError::Unreachable(text(status))
-    }
-}
-
-/// What an operator wants to know of it: the cause, not its wrapping.
-pub(super) fn text(status: &Status) -> String {
-    if status.message().is_empty() { status.code().to_string() } else { status.message().to_owned() }
-}
-
-/// Whether the other side answered that it will not, and why.
-fn is_refusal(status: &Status) -> bool {
-    match status.code() {
-        Code::FailedPrecondition
-        | Code::InvalidArgument
-        | Code::PermissionDenied
-        | Code::Unimplemented
-        | Code::OutOfRange
-        | Code::Unauthenticated => true,
-        Code::Ok
-        | Code::Cancelled
-        | Code::Unknown
-        | Code::DeadlineExceeded
-        | Code::NotFound
-        | Code::AlreadyExists
-        | Code::ResourceExhausted
-        | Code::Aborted
-        | Code::Internal
-        | Code::Unavailable
-        | Code::DataLoss => false,
     }
 }
 

@@ -17,9 +17,9 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::AbortHandle;
 use tonic::Streaming;
 
-use super::client::text;
 use super::wire::{self, end_wish, frame};
 use super::{BLOB_BYTES_MAX, DATA_BYTES_MAX, EndWish, UNREAD_BYTES_MAX, WINDOW};
+use crate::status::text;
 
 /// Credit is given back in steps: a frame for each read would be a waste.
 const CREDIT_STEP: usize = WINDOW / 4;

@@ -8,7 +8,7 @@ pub mod plan;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -77,11 +77,10 @@ async fn take_turn(balancer: &mut Balancer, locking: &Locking, metrics: &Metrics
             live: node.session.is_some(),
             // Who was removed is to own nothing either.
             draining: node.draining || node.role == Role::Outside,
-            weight: 1,
         })
         .collect();
     let placed = locking.map();
-    let acts = balancer.plan(began.elapsed(), &placed, &members, &BTreeSet::new());
+    let acts = balancer.plan(began.elapsed(), &placed, &members);
     let acted = !acts.is_empty();
     let mut given: BTreeMap<NodeId, usize> = BTreeMap::new();
     for act in acts {

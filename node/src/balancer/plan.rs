@@ -1,6 +1,6 @@
 //! Which buckets go where. Pure: what is seen goes in with the time, what is to be done comes out.
 //!
-//! Even means: every node that may own owns its share of all buckets that are owned, by weight. A bucket counts one,
+//! Even means: every node that may own owns an equal share of all buckets that are owned. A bucket counts one,
 //! whatever is in it: accounts hash evenly into buckets, so where there are many accounts all buckets are alike, and
 //! where there are few it matters little. Buckets that nobody was ever asked for are spread with the others, so that the
 //! owner of every account is known before it is needed.
@@ -46,8 +46,6 @@ pub struct Member {
     pub live: bool,
     /// It is being emptied.
     pub draining: bool,
-    /// How much it owns in relation to others; at least 1.
-    pub weight: u32,
 }
 
 /// What is to be done, in this order.
@@ -142,24 +140,19 @@ impl Loads<'_> {
         }
     }
 
-    /// What a node is to have of so many, rounded up.
-    fn share(&self, member: &Member, total: usize) -> usize {
-        let weights: u64 = self.eligible.iter().map(|member| u64::from(member.weight.max(1))).sum();
-        let share = (total as u64 * u64::from(member.weight.max(1))).div_ceil(weights.max(1));
-        usize::try_from(share).unwrap_or(usize::MAX)
+    /// What each is to have of so many, rounded up.
+    fn share(&self, total: usize) -> usize {
+        total.div_ceil(self.eligible.len().max(1))
     }
 
     fn total(&self) -> usize {
         self.eligible.iter().map(|member| self.of(member.node)).sum()
     }
 
-    /// The node that has least for its weight.
+    /// The node that has least.
     fn poorest(&self, may: impl Fn(&Member) -> bool) -> Option<&Member> {
-        let relative = |member: &&Member| {
-            let load = self.of(member.node) as u64;
-            (load * 1_000_000 / u64::from(member.weight.max(1)), member.node)
-        };
-        self.eligible.iter().copied().filter(|member| may(member)).min_by_key(relative)
+        let load = |member: &&Member| (self.of(member.node), member.node);
+        self.eligible.iter().copied().filter(|member| may(member)).min_by_key(load)
     }
 }
 
@@ -181,14 +174,8 @@ impl Balancer {
         self.pending.len()
     }
 
-    /// Looks at where all buckets are; `busy` are those with accounts in use.
-    pub fn plan(
-        &mut self,
-        now: Duration,
-        map: &[Placed],
-        members: &[Member],
-        busy: &BTreeSet<Bucket>,
-    ) -> Vec<Act> {
+    /// Looks at where all buckets are.
+    pub fn plan(&mut self, now: Duration, map: &[Placed], members: &[Member]) -> Vec<Act> {
         let began = *self.began.get_or_insert(now);
         let may_own = |member: &Member| member.live && !member.draining;
         let mut eligible: Vec<&Member> = members.iter().filter(|member| may_own(member)).collect();
@@ -203,7 +190,7 @@ impl Balancer {
         }
         let settled = members.iter().all(|member| member.live) || now.saturating_sub(began) >= SETTLE;
         self.spread(map, settled, &mut loads, &mut acts);
-        self.rebalance(now, map, members, busy, &mut loads, &mut acts);
+        self.rebalance(now, map, members, &mut loads, &mut acts);
         acts
     }
 
@@ -286,7 +273,7 @@ impl Balancer {
         let total = loads.total() + homeless.len();
         let mut left = homeless.into_iter();
         for member in loads.eligible.clone() {
-            let lacks = loads.share(member, total).saturating_sub(loads.of(member.node));
+            let lacks = loads.share(total).saturating_sub(loads.of(member.node));
             let next: Vec<Bucket> = left.by_ref().take(lacks).collect();
             loads.add(member.node, next.len());
             given.entry(member.node).or_default().extend(next);
@@ -305,7 +292,6 @@ impl Balancer {
         now: Duration,
         map: &[Placed],
         members: &[Member],
-        busy: &BTreeSet<Bucket>,
         loads: &mut Loads<'_>,
         acts: &mut Vec<Act>,
     ) {
@@ -314,30 +300,26 @@ impl Balancer {
             return;
         }
         self.resting.retain(|_, resting| resting.until + PAUSE_MAX > now);
-        let is_idle = |bucket: &Bucket| !busy.contains(bucket);
-        for idle in [true, false] {
-            for (bucket, placed) in (0..=Bucket::MAX).zip(map) {
-                let Placed::Owned(from) = *placed else { continue };
-                let Some(keeps) = givers.get(&from) else { continue };
-                let rests = self.resting.get(&bucket).is_some_and(|resting| resting.until > now);
-                if loads.of(from) <= *keeps || rests || is_idle(&bucket) != idle {
-                    continue;
-                }
-                if !self.may_begin(now, None) {
-                    return;
-                }
-                let total = loads.total();
-                let lacks =
-                    |member: &Member| *keeps == 0 || loads.of(member.node) < loads.share(member, total);
-                let receives = |member: &Member| {
-                    member.node != from && lacks(member) && self.may_begin(now, Some((from, member.node)))
-                };
-                let Some(to) = loads.poorest(receives).map(|member| member.node) else { continue };
-                self.begin(now, bucket, from, to);
-                loads.remove(from);
-                loads.add(to, 1);
-                acts.push(Act::Move { bucket, from, to });
+        for (bucket, placed) in (0..=Bucket::MAX).zip(map) {
+            let Placed::Owned(from) = *placed else { continue };
+            let Some(keeps) = givers.get(&from) else { continue };
+            let rests = self.resting.get(&bucket).is_some_and(|resting| resting.until > now);
+            if loads.of(from) <= *keeps || rests {
+                continue;
             }
+            if !self.may_begin(now, None) {
+                return;
+            }
+            let share = loads.share(loads.total());
+            let lacks = |member: &Member| *keeps == 0 || loads.of(member.node) < share;
+            let receives = |member: &Member| {
+                member.node != from && lacks(member) && self.may_begin(now, Some((from, member.node)))
+            };
+            let Some(to) = loads.poorest(receives).map(|member| member.node) else { continue };
+            self.begin(now, bucket, from, to);
+            loads.remove(from);
+            loads.add(to, 1);
+            acts.push(Act::Move { bucket, from, to });
         }
     }
 
@@ -352,7 +334,7 @@ impl Balancer {
         }
         let total = loads.total();
         for member in &loads.eligible {
-            let (load, share) = (loads.of(member.node), loads.share(member, total));
+            let (load, share) = (loads.of(member.node), loads.share(total));
             if load <= share {
                 self.giving.remove(&member.node);
             } else if load > share + EXCESS_MIN.max(share / 20) {

@@ -5,10 +5,9 @@ use std::time::Duration;
 
 use super::clients::Arena;
 use crate::client::{Failure, Result};
-use crate::history::{MailboxView, Op, Outcome, Seen};
-use crate::strangers::is_below_trace;
+use crate::history::{MailboxView, Op, Outcome};
 use crate::wait;
-use crate::workload::kill::message::{compose, token_of};
+use crate::workload::kill::reader::all_mailboxes;
 
 const READER: u32 = 0;
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -70,30 +69,10 @@ fn difference(first: &[MailboxView], other: &[MailboxView]) -> Option<String> {
 
 fn read(arena: &Arena, node: usize, account: usize) -> Result<Vec<MailboxView>> {
     let doors = arena.doors.get(node).ok_or_else(|| Failure::Lost("no such node".to_owned()))?;
-    let mut imap = doors.imap(account, PATIENCE)?;
-    let mut mailboxes = Vec::new();
-    for mailbox in imap.list()? {
-        let selected = imap.select(&mailbox)?;
-        let mut messages = Vec::new();
-        if selected.exists > 0 {
-            for fetched in imap.uid_fetch("1:*", "(UID FLAGS BODY.PEEK[])")? {
-                let broken = || Failure::Broken(format!("FETCH without UID, FLAGS or BODY[]: {fetched:?}"));
-                let body = fetched.body().ok_or_else(broken)?;
-                let token =
-                    token_of(body).ok_or_else(|| Failure::Broken("a message without token".to_owned()))?;
-                let mut flags = fetched.flags().ok_or_else(broken)?;
-                flags.remove("\\Recent");
-                let intact = is_below_trace(body, &compose(&token));
-                messages.push(Seen { uid: fetched.uid().ok_or_else(broken)?, token, flags, intact });
-            }
-        }
-        if messages.len() != usize::try_from(selected.exists).unwrap_or(usize::MAX) {
-            let (exists, found) = (selected.exists, messages.len());
-            return Err(Failure::Broken(format!("{mailbox} has {exists} EXISTS, and FETCH shows {found}")));
-        }
-        let (uidvalidity, uidnext, modseq) = (selected.uidvalidity, selected.uidnext, selected.modseq);
-        mailboxes.push(MailboxView { mailbox, uidvalidity, uidnext, modseq, messages });
+    let mut mailboxes = all_mailboxes(doors.imap(account, PATIENCE)?)?;
+    // Whoever looks first sees \Recent.
+    for seen in mailboxes.iter_mut().flat_map(|mailbox| &mut mailbox.messages) {
+        seen.flags.remove("\\Recent");
     }
-    imap.logout()?;
     Ok(mailboxes)
 }

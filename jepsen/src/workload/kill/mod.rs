@@ -9,7 +9,7 @@
 
 mod clients;
 pub(crate) mod message;
-mod reader;
+pub(crate) mod reader;
 
 use std::fs;
 use std::sync::atomic::Ordering;

@@ -2,6 +2,7 @@
 
 use super::clients::Arena;
 use super::message::{compose, token_of};
+use crate::client::imap::Imap;
 use crate::client::{Failure, Result};
 use crate::history::{MailboxView, Op, Outcome, Seen};
 use crate::strangers::is_below_trace;
@@ -10,7 +11,14 @@ const READER: u32 = 0;
 
 pub(super) fn read_account(arena: &Arena, account: usize) -> Result<()> {
     let begun = arena.recorder.now_us();
-    let mut imap = arena.ports.imap(account)?;
+    let mailboxes = all_mailboxes(arena.ports.imap(account)?)?;
+    arena.place_all(account, &mailboxes);
+    arena.recorder.told(READER, account, begun, Outcome::Ok, Op::Read { mailboxes });
+    pop_account(arena, account)
+}
+
+/// Every mailbox with every message, compared with what was sent.
+pub(crate) fn all_mailboxes(mut imap: Imap) -> Result<Vec<MailboxView>> {
     let mut mailboxes = Vec::new();
     for mailbox in imap.list()? {
         let selected = imap.select(&mailbox)?;
@@ -18,13 +26,9 @@ pub(super) fn read_account(arena: &Arena, account: usize) -> Result<()> {
         if selected.exists > 0 {
             for fetched in imap.uid_fetch("1:*", "(UID FLAGS BODY.PEEK[])")? {
                 let broken = || Failure::Broken(format!("FETCH without UID, FLAGS or BODY[]: {fetched:?}"));
-                let (body, token) = seen(fetched.body().ok_or_else(broken)?)?;
-                messages.push(Seen {
-                    uid: fetched.uid().ok_or_else(broken)?,
-                    flags: fetched.flags().ok_or_else(broken)?,
-                    token,
-                    intact: body,
-                });
+                let (intact, token) = seen(fetched.body().ok_or_else(broken)?)?;
+                let (uid, flags) = (fetched.uid().ok_or_else(broken)?, fetched.flags().ok_or_else(broken)?);
+                messages.push(Seen { uid, token, flags, intact });
             }
         }
         if messages.len() != usize::try_from(selected.exists).unwrap_or(usize::MAX) {
@@ -35,9 +39,7 @@ pub(super) fn read_account(arena: &Arena, account: usize) -> Result<()> {
         mailboxes.push(MailboxView { mailbox, uidvalidity, uidnext, modseq, messages });
     }
     imap.logout()?;
-    arena.place_all(account, &mailboxes);
-    arena.recorder.told(READER, account, begun, Outcome::Ok, Op::Read { mailboxes });
-    pop_account(arena, account)
+    Ok(mailboxes)
 }
 
 /// Whether it is as it was sent, and which it is.

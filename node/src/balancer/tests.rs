@@ -301,3 +301,21 @@ fn whatever_happens_it_converges_within_its_limits() {
         world.check_settled();
     }
 }
+
+#[test]
+fn a_second_has_no_more_hand_overs_however_often_is_looked() {
+    let mut world = World::new(8, 2);
+    world.turn();
+    world.members.get_mut(&NodeId(1)).unwrap().draining = true;
+    let members: Vec<Member> = world.members.values().copied().collect();
+    let mut begun = 0;
+    for _ in 0..99 {
+        world.now += Duration::from_millis(10);
+        for act in world.balancer.plan(world.now, &world.map, &members) {
+            let Act::Move { bucket, from, to } = act else { panic!("{act:?}") };
+            world.map[usize::from(bucket)] = Placed::Draining { from, to };
+            begun += 1;
+        }
+    }
+    assert_eq!(begun, PAIR_MAX);
+}

@@ -281,6 +281,11 @@ impl Locking {
         let first = &self.0.voter;
         match &change {
             Change::Dead { .. } | Change::Drain { .. } | Change::Undrain { .. } => {
+                if let Change::Dead { node } = change {
+                    // If it led, there is nobody to tell before the others have given up on it, and that is long.
+                    let voters = self.voters();
+                    futures::future::join_all(voters.iter().map(|voter| voter.succeed(node))).await;
+                }
                 first.change(change).await?;
                 Ok(self.tell_shards().await?)
             }

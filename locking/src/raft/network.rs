@@ -66,6 +66,25 @@ fn unreachable(why: impl ToString) -> Unreachable<TypeConfig> {
     Unreachable::from_string(why)
 }
 
+impl Network {
+    /// Sends a message to another voter and waits for its answer.
+    pub(crate) async fn call<T: DeserializeOwned>(
+        &self,
+        to: RaftId,
+        kind: Kind,
+        body: impl Serialize,
+        deadline: Duration,
+    ) -> Result<T, Unreachable<TypeConfig>> {
+        let Self { peers, me, store, group, nodes } = self;
+        let to_store = nodes.read(|state| state.store_of(to));
+        let frame = Frame { from: *me, store: *store, to, to_store, body };
+        let payload = coding::encode(&frame).map_err(unreachable)?;
+        let answer =
+            peers.call(node_of(to), *group, kind, payload.into(), deadline).await.map_err(unreachable)?;
+        coding::decode(&answer).map_err(unreachable)
+    }
+}
+
 impl Way {
     async fn call<T: DeserializeOwned>(
         &self,
@@ -73,15 +92,7 @@ impl Way {
         body: impl Serialize,
         deadline: Duration,
     ) -> Result<T, Unreachable<TypeConfig>> {
-        let Network { peers, me, store, group, nodes } = &self.network;
-        let to_store = nodes.read(|state| state.store_of(self.to));
-        let frame = Frame { from: *me, store: *store, to: self.to, to_store, body };
-        let payload = coding::encode(&frame).map_err(unreachable)?;
-        let answer = peers
-            .call(node_of(self.to), *group, kind, payload.into(), deadline)
-            .await
-            .map_err(unreachable)?;
-        coding::decode(&answer).map_err(unreachable)
+        self.network.call(self.to, kind, body, deadline).await
     }
 }
 

@@ -16,6 +16,7 @@ mod life;
 mod members;
 mod mirror;
 mod rebuild;
+mod succession;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

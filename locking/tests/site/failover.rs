@@ -304,6 +304,66 @@ async fn vouched_for(groups: u16) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_leader_that_somebody_vouches_is_dead_is_replaced_before_its_silence_says_so() {
+    // (L-LE4)
+    for groups in GROUPS {
+        leader_vouched_for(groups).await;
+    }
+}
+
+/// A leader is heard of every 100 ms. Voters that only hear nothing of it more wait 600 ms for it, and then at least
+/// 350 ms for each other.
+const SILENCE: Duration = Duration::from_millis(850);
+
+async fn leader_vouched_for(groups: u16) {
+    let mut cluster = Cluster::new(22, [1, 2, 3]).with_groups(groups);
+    cluster.lease = Duration::from_secs(60);
+    cluster.start_all().await;
+    // A machine that stands still for a while may spoil a round, but not one after the other.
+    for _ in 0..8 {
+        let leader = cluster.leader_for(5).await;
+        let leads_first = cluster.leader(&[]).await;
+        let other = leader % 3 + 1;
+        if cluster.node(leader).grant(5).await.is_err() {
+            // Whoever has it gives it back.
+            for locking in cluster.nodes.values().filter(|locking| locking.held(5).is_some()) {
+                locking.release(5).await.expect("released");
+            }
+        }
+        let epoch = granted(cluster.node(leader), 5).await;
+        let begun = Instant::now();
+        cluster.kill(leader).await;
+        cluster.node(other).change(Change::Dead { node: leader }).await.expect("expired");
+        let higher = granted(cluster.node(other), 5).await;
+        let took = begun.elapsed();
+        println!("{groups} groups, the leader of the first one is {leads_first}, {leader} is dead: {took:?}");
+        assert!(higher > epoch);
+        if took < SILENCE {
+            return cluster.shutdown().await;
+        }
+        cluster.start(leader).await;
+    }
+    panic!("a dead leader was waited for each time");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whoever_is_declared_dead_and_lives_loses_nothing_that_counts() {
+    let cluster = Cluster::of_three(23).await;
+    let leader = cluster.leader(&[]).await;
+    let (lives, other) = (cluster.node(leader), cluster.node(leader % 3 + 1));
+    let epoch = granted(lives, 5).await;
+    lives.witness(5, epoch, SUBKEY, value("v"), 7).await.expect("witnessed");
+    other.change(Change::Dead { node: leader }).await.expect("believed");
+    assert_ne!(cluster.leader(&[]).await, leader, "it follows whom the others follow");
+    let higher = granted(other, 5).await;
+    assert!(higher > epoch);
+    let late = lives.witness(5, epoch, SUBKEY, value("late"), 8).await;
+    assert_eq!(late, Err(WitnessError::StaleEpoch));
+    assert_eq!(read(other, 5).await, 7);
+    cluster.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_bucket_is_drained_released_and_granted_to_another() {
     let cluster = Cluster::of_three(17).await;
     let (from, to) = (cluster.node(1), cluster.node(2));

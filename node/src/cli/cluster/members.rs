@@ -13,6 +13,8 @@ use crate::time;
 
 /// Between two looks at how far something is.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
+/// A node that is declared dead by mistake has answered within. One that is dead is replaced within a second.
+const ALIVE_WAIT: Duration = Duration::from_millis(500);
 /// A node that is being emptied has handed over something within, or something is wrong.
 const STUCK: Duration = Duration::from_secs(60);
 
@@ -221,11 +223,12 @@ pub(super) async fn declare_dead(context: &Context, node: u8) -> Result<Exit, Fa
     if node == running.config.node.id {
         return alive("it is the one that you are talking to");
     }
-    match elsewhere::part(context, node, &["cluster", "status", "--json"]).await {
-        Ok(Value::Object(said)) if said.get("session_live") == Some(&Value::Bool(true)) => {
+    let asked = elsewhere::part(context, node, &["cluster", "status", "--json"]);
+    match tokio::time::timeout(ALIVE_WAIT, asked).await {
+        Ok(Ok(Value::Object(said))) if said.get("session_live") == Some(&Value::Bool(true)) => {
             return alive("it answers. Nothing was done");
         }
-        Ok(_) | Err(_) => {}
+        Ok(Ok(_) | Err(_)) | Err(_) => {}
     }
     running.locking.change(Change::Dead { node }).await?;
     let text =

@@ -23,6 +23,7 @@ pub mod corpus;
 pub mod dice;
 pub mod history;
 pub mod hosts;
+pub mod lab;
 pub mod nemesis;
 pub mod server;
 pub mod site;

@@ -1,10 +1,12 @@
 //! `jepsen`: what the tests run, by hand and for longer.
 
+use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
 use clap::{Parser, Subcommand, ValueEnum};
 use jepsen::hosts::{Missing, inside, is_inside, missing};
+use jepsen::lab;
 use jepsen::server::{Kind, Setup};
 use jepsen::site::{self, takeover};
 use jepsen::workload::garbage::{self, Verdict};
@@ -108,6 +110,23 @@ enum Workload {
         #[arg(long)]
         list: Option<PathBuf>,
     },
+    #[command(args_override_self = true)]
+    /// Run a site whose nodes mount its mail over NFS, each a kernel of its own, and do to it what networks and file servers do
+    Nfs {
+        #[arg(long, value_enum, default_value = "4.2")]
+        vers: lab::Version,
+        #[command(flatten)]
+        options: site::Options,
+        /// Runs one after the other, with one seed after the other
+        #[arg(long, default_value_t = 1)]
+        slices: u64,
+        /// Add a line for each run to this file
+        #[arg(long)]
+        list: Option<PathBuf>,
+    },
+    /// What a guest of `nfs` runs
+    #[command(hide = true)]
+    Agent { address: Ipv4Addr },
     /// Measure how long an account can't be changed when its owner dies, or when it is moved
     Takeover {
         #[command(flatten)]
@@ -138,7 +157,7 @@ fn main() -> anyhow::Result<ExitCode> {
             print!("{}", scale::table(&rates, &lone)?);
         }
         Workload::Lock { seed, seconds, buckets, hosts, bug, timeline } => {
-            if hosts && let On::Elsewhere(code) = on_hosts()? {
+            if hosts && let On::Elsewhere(code) = on_hosts(false)? {
                 return Ok(code);
             }
             let options = lock::Options { seed, seconds, buckets, on_hosts: hosts, bug, keep: timeline };
@@ -148,8 +167,13 @@ fn main() -> anyhow::Result<ExitCode> {
         Workload::Bugs { seed, only, list } => bugs::run(&bugs::Options { seed, only, list })?,
         Workload::Garbage { case } => garbage(kind, case.as_deref())?,
         Workload::Site { options, slices, list } => return site(&options, slices, list.as_deref()),
+        Workload::Nfs { vers, options, slices, list } => {
+            let options = site::Options { nfs: Some(vers), ..options };
+            return site(&options, slices, list.as_deref());
+        }
+        Workload::Agent { address } => lab::agent::serve(address)?,
         Workload::Takeover { measured } => {
-            if let On::Elsewhere(code) = on_hosts()? {
+            if let On::Elsewhere(code) = on_hosts(false)? {
                 return Ok(code);
             }
             print!("{}", takeover::run(&measured)?);
@@ -163,7 +187,7 @@ fn site(options: &site::Options, slices: u64, list: Option<&Path>) -> anyhow::Re
     if slices > 1 {
         return series(options, slices);
     }
-    if let On::Elsewhere(code) = on_hosts()? {
+    if let On::Elsewhere(code) = on_hosts(options.nfs.is_some())? {
         return Ok(code);
     }
     let report = site::run(options)?;
@@ -191,9 +215,11 @@ enum On {
     Elsewhere(ExitCode),
 }
 
-fn on_hosts() -> anyhow::Result<On> {
+/// With guests, or without.
+fn on_hosts(guests: bool) -> anyhow::Result<On> {
     if !is_inside() {
-        match missing() {
+        match if guests { lab::missing() } else { missing() } {
+            None if guests => lab::fetch()?,
             None => {}
             Some(why @ Missing::Privilege(_)) => {
                 eprintln!("SKIPPED: {why}");

@@ -51,7 +51,7 @@ pub fn make(count: Number) -> anyhow::Result<network::Network> {
         words(&format!("ip -n {name} link set eth0 up"))?;
         words(&format!("ip -n {name} link set lo up"))?;
     }
-    network::Network::new(count)
+    network::Network::switched(count)
 }
 
 /// A command that runs on a host whose monotonic clocks are this many seconds ahead of ours.
@@ -65,7 +65,7 @@ pub fn command(host: Number, clock_ahead_s: u64, program: &Path) -> Command {
 }
 
 /// Runs a command given as words.
-fn words(line: &str) -> anyhow::Result<String> {
+pub(crate) fn words(line: &str) -> anyhow::Result<String> {
     let mut words = line.split(' ');
     tool(words.next().context("no command")?, words)
 }

@@ -5,6 +5,7 @@
 //! - The rules of a host follow from the state of its links; many may change them, and each change is whole.
 
 use std::io::Write as _;
+use std::ops::RangeInclusive;
 use std::process::{Command, Stdio};
 use std::sync::{Mutex, PoisonError};
 
@@ -20,27 +21,53 @@ pub struct Link {
     pub loss: u8,
 }
 
+/// Who drops what is not to arrive.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Filter {
+    /// The host that it is for.
+    AtHosts,
+    /// We, who forward between hosts.
+    Forwarding,
+}
+
+/// The link of ours that leads to a host to which we forward.
+pub(crate) fn link(host: Number) -> String {
+    format!("tap{host}")
+}
+
 #[derive(Debug)]
 pub struct Network {
-    hosts: Number,
+    hosts: RangeInclusive<Number>,
+    filter: Filter,
     /// `links[to][from]`.
     links: Mutex<Vec<Vec<Link>>>,
     delays: bool,
 }
 
 impl Network {
-    pub(super) fn new(hosts: Number) -> anyhow::Result<Self> {
-        let count = usize::from(hosts) + 1;
+    /// Hosts at one switch.
+    pub(super) fn switched(hosts: Number) -> anyhow::Result<Self> {
         // Some kernels can delay packets, some can't.
         let delays = words("tc qdisc add dev port1 root netem delay 1ms").is_ok();
         if delays {
             words("tc qdisc del dev port1 root")?;
         }
-        Ok(Self { hosts, links: Mutex::new(vec![vec![Link::default(); count]; count]), delays })
+        Ok(Self { delays, ..Self::of(1..=hosts, Filter::AtHosts) })
     }
 
-    pub fn hosts(&self) -> impl Iterator<Item = Number> {
-        1..=self.hosts
+    /// Hosts between which we forward.
+    pub(crate) fn forwarded(hosts: RangeInclusive<Number>) -> Self {
+        Self::of(hosts, Filter::Forwarding)
+    }
+
+    fn of(hosts: RangeInclusive<Number>, filter: Filter) -> Self {
+        let count = usize::from(*hosts.end()) + 1;
+        let links = Mutex::new(vec![vec![Link::default(); count]; count]);
+        Self { hosts, filter, links, delays: false }
+    }
+
+    pub fn hosts(&self) -> impl Iterator<Item = Number> + use<> {
+        self.hosts.clone()
     }
 
     /// Changes some of the directions between two hosts.
@@ -51,29 +78,44 @@ impl Network {
                 let row = links.get_mut(usize::from(to)).context("no such host")?;
                 change(from, to, row.get_mut(usize::from(from)).context("no such host")?);
             }
-            let row = links.get(usize::from(to)).context("no such host")?;
-            self.apply(to, row)?;
         }
-        Ok(())
-    }
-
-    fn apply(&self, to: Number, links: &[Link]) -> anyhow::Result<()> {
-        let mut rules = String::from(
-            "add table inet jepsen\nadd chain inet jepsen in { type filter hook input priority 0; }\n\
-             flush chain inet jepsen in\n",
-        );
-        for from in self.hosts() {
-            let Link { cut, loss } = links.get(usize::from(from)).copied().unwrap_or_default();
-            let source = address(from);
-            if cut {
-                rules.push_str(&format!("add rule inet jepsen in ip saddr {source} drop\n"));
-            } else if loss > 0 {
-                rules.push_str(&format!(
-                    "add rule inet jepsen in ip saddr {source} numgen random mod 100 < {loss} drop\n"
-                ));
+        let rows = links.iter().skip(usize::from(*self.hosts.start()));
+        match self.filter {
+            Filter::AtHosts => self.hosts().zip(rows).try_for_each(|(to, row)| {
+                let rules = self.rules(row, |from| format!("ip saddr {}", address(from)));
+                filter(
+                    Command::new("nsenter").arg(format!("--net=/run/netns/{}", name(to))).arg("nft"),
+                    "input",
+                    &rules,
+                )
+            }),
+            Filter::Forwarding => {
+                let rules: String = self
+                    .hosts()
+                    .zip(rows)
+                    .map(|(to, row)| {
+                        self.rules(row, |from| format!("iifname {} oifname {}", link(from), link(to)))
+                    })
+                    .collect();
+                filter(&mut Command::new("nft"), "forward", &rules)
             }
         }
-        filter(to, &rules)
+    }
+
+    /// What one host is not to hear.
+    fn rules(&self, links: &[Link], is_from: impl Fn(Number) -> String) -> String {
+        let each = self.hosts().map(|from| {
+            let Link { cut, loss } = links.get(usize::from(from)).copied().unwrap_or_default();
+            let which = is_from(from);
+            match (cut, loss) {
+                (true, _) => format!("add rule inet jepsen drops {which} drop\n"),
+                (false, 0) => String::new(),
+                (false, loss) => {
+                    format!("add rule inet jepsen drops {which} numgen random mod 100 < {loss} drop\n")
+                }
+            }
+        });
+        each.collect()
     }
 
     /// Pulls a host's cable out or puts it back: clients can't reach it either.
@@ -98,11 +140,13 @@ impl Network {
     }
 }
 
-/// Gives a host its filter, all of it at once.
-fn filter(host: Number, rules: &str) -> anyhow::Result<()> {
-    let mut command = Command::new("nsenter");
-    command.arg(format!("--net=/run/netns/{}", name(host))).args(["nft", "-f", "-"]);
-    let mut child = command.stdin(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
+/// Gives an `nft` its rules, all of them at once.
+fn filter(nft: &mut Command, hook: &str, rules: &str) -> anyhow::Result<()> {
+    let rules = format!(
+        "add table inet jepsen\nadd chain inet jepsen drops {{ type filter hook {hook} priority 0; }}\n\
+         flush chain inet jepsen drops\n{rules}"
+    );
+    let mut child = nft.args(["-f", "-"]).stdin(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
     child.stdin.take().context("no stdin")?.write_all(rules.as_bytes())?;
     let output = child.wait_with_output()?;
     if !output.status.success() {

@@ -100,24 +100,24 @@ impl Lane<'_> {
         let host = self.host();
         let _excused = self.site.excuse(host)?;
         self.site.fault("full-disk", &[host], Begins);
-        let filled = self.site.node(host)?.disk.fill();
+        let filled = self.site.node(host)?.disk()?.fill();
         self.lasts(2_000, 15_000);
-        self.site.node(host)?.disk.free()?;
+        self.site.node(host)?.disk()?.free()?;
         self.site.fault("full-disk", &[host], Ends);
         filled
     }
 
     pub(super) fn slow_disk(&mut self) -> anyhow::Result<()> {
         let host = self.host();
-        if !self.site.node(host)?.disk.can_be_slow() {
+        if !self.site.node(host)?.disk()?.can_be_slow() {
             return self.stutter(host);
         }
         let operations = u32::try_from(self.dice.between(4, 40))?;
         let kind = format!("slow-disk: {operations} operations a second");
         self.site.fault(&kind, &[host], Begins);
-        self.site.node(host)?.disk.slow(Some(operations))?;
+        self.site.node(host)?.disk()?.slow(Some(operations))?;
         self.lasts(3_000, 20_000);
-        self.site.node(host)?.disk.slow(None)?;
+        self.site.node(host)?.disk()?.slow(None)?;
         self.site.fault(&kind, &[host], Ends);
         Ok(())
     }

@@ -8,6 +8,7 @@
 mod commands;
 mod hosts;
 mod network;
+mod nfs;
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -63,24 +64,74 @@ pub enum Kind {
     Drain,
     /// Another leader
     Leader,
+    /// The file server without power, and booted again
+    ServerRestart,
+    /// The file server stands still for 1 to 90 s
+    ServerPause,
+    /// A client and the file server that don't reach each other
+    ServerCut,
+    /// What a client sends to the file server is lost, or what it answers
+    ServerOneWay,
+    /// A client without power, and booted again
+    PowerOff,
+    /// The disk of the export is full
+    ExportFull,
+    /// The export takes no writes
+    ExportReadOnly,
+}
+
+/// Where something can be done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Where {
+    /// To nodes, whatever they run on
+    Anywhere,
+    /// To hosts made of namespaces, with disks that we can reach
+    Hosts,
+    /// To guests and their file server
+    Guests,
 }
 
 impl Kind {
-    pub fn all() -> &'static [Self] {
-        Self::value_variants()
+    /// All that can be done to hosts, or to guests that mount NFS.
+    pub fn all(nfs: bool) -> Vec<Self> {
+        let place = if nfs { Where::Guests } else { Where::Hosts };
+        let fits = |kind: &&Self| [Where::Anywhere, place].contains(&kind.place());
+        Self::value_variants().iter().filter(fits).copied().collect()
+    }
+
+    fn place(self) -> Where {
+        match self {
+            Self::Cut | Self::OneWay | Self::Flap | Self::Loss => Where::Anywhere,
+            Self::Stop | Self::Kill | Self::Bounce | Self::KillAll => Where::Anywhere,
+            Self::Move | Self::Drain | Self::Leader => Where::Anywhere,
+            // A node that is told to stop while it does not reach its mail can't hand over in time.
+            Self::Rolling => Where::Hosts,
+            Self::Slow | Self::Cable | Self::Boot | Self::Clock => Where::Hosts,
+            Self::FullDisk | Self::SlowDisk | Self::Wiped => Where::Hosts,
+            Self::ServerRestart | Self::ServerPause | Self::ServerCut | Self::ServerOneWay => Where::Guests,
+            Self::PowerOff | Self::ExportFull | Self::ExportReadOnly => Where::Guests,
+        }
     }
 
     fn is_of_network(self) -> bool {
         match self {
             Self::Cut | Self::OneWay | Self::Flap | Self::Loss | Self::Slow | Self::Cable => true,
+            Self::ServerCut | Self::ServerOneWay => true,
             Self::Stop | Self::Kill | Self::Bounce | Self::KillAll | Self::Rolling | Self::Boot => false,
             Self::Clock | Self::FullDisk | Self::SlowDisk | Self::Wiped => false,
             Self::Move | Self::Drain | Self::Leader => false,
+            Self::ServerRestart | Self::ServerPause | Self::PowerOff => false,
+            Self::ExportFull | Self::ExportReadOnly => false,
         }
     }
 
-    /// Why it can't be done here, if so.
-    pub(crate) fn missing(self) -> Option<String> {
+    /// Why it can't be done to these, if so.
+    pub(crate) fn missing(self, nfs: bool) -> Option<String> {
+        match (self.place(), nfs) {
+            (Where::Hosts, true) => return Some("guests have no such thing".to_owned()),
+            (Where::Guests, false) => return Some("it takes `jepsen nfs`".to_owned()),
+            (Where::Anywhere, _) | (Where::Hosts, false) | (Where::Guests, true) => {}
+        }
         let command = match self {
             Self::Clock if faketime().is_none() => return Some("no libfaketime here".to_owned()),
             Self::Move => "move",
@@ -91,6 +142,8 @@ impl Kind {
                 return None;
             }
             Self::Clock | Self::FullDisk | Self::SlowDisk | Self::Wiped => return None,
+            Self::ServerRestart | Self::ServerPause | Self::ServerCut | Self::ServerOneWay => return None,
+            Self::PowerOff | Self::ExportFull | Self::ExportReadOnly => return None,
         };
         (!has(command)).then(|| format!("this server has no `roost cluster {command}`"))
     }
@@ -181,6 +234,13 @@ impl Lane<'_> {
             Kind::Move => self.moves(),
             Kind::Drain => self.drain(),
             Kind::Leader => self.leader(),
+            Kind::ServerRestart => self.server_restart(),
+            Kind::ServerPause => self.server_pause(),
+            Kind::ServerCut => self.server_cut(),
+            Kind::ServerOneWay => self.server_one_way(),
+            Kind::PowerOff => self.power_off(),
+            Kind::ExportFull => self.export_full(),
+            Kind::ExportReadOnly => self.export_read_only(),
         }
     }
 

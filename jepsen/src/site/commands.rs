@@ -17,10 +17,12 @@ const PATIENCE: Duration = Duration::from_secs(60);
 impl Site {
     /// Runs `roost WORDS` against a node; what it printed, or what it complained of.
     pub(crate) fn ask(&self, node: Number, words: &[&str]) -> anyhow::Result<String> {
-        let socket = self.node(node)?.socket();
-        let mut command = Command::new(roost_binary()?);
-        command.args(words).arg("--socket").arg(socket);
-        let ran = run_with(&mut command, b"", PATIENCE)?;
+        let (counter, socket) = {
+            let node = self.node(node)?;
+            (node.counter(), node.socket().display().to_string())
+        };
+        let all: Vec<&str> = words.iter().copied().chain(["--socket", &socket]).collect();
+        let ran = counter.ask(&all, PATIENCE)?;
         if !ran.status.success() {
             bail!("roost {} at a{node}: {}", words.join(" "), ran.said().trim());
         }

@@ -6,7 +6,7 @@ use std::path::Path;
 use anyhow::Context as _;
 
 use super::node::Node;
-use crate::hosts::{self, tool};
+use crate::hosts::tool;
 use crate::server::{TOKEN, password, roost_binary, unprivileged, user};
 
 pub(super) const IMAP: u16 = 143;
@@ -36,7 +36,7 @@ pub(super) fn write(site: &Path, nodes: &[&Node], accounts: usize, lease_s: u64)
     let members: String = nodes
         .iter()
         .map(|node| {
-            let (id, address) = (node.number, hosts::address(node.number));
+            let (id, address) = (node.number, node.address());
             format!("[[cluster.member]]\nid = {id}\npeer = \"{address}:{PEER}\"\n")
         })
         .collect();
@@ -47,18 +47,19 @@ pub(super) fn write(site: &Path, nodes: &[&Node], accounts: usize, lease_s: u64)
     Ok(())
 }
 
-fn config(site: &Path, node: &Node, members: &str, lease_s: u64) -> anyhow::Result<String> {
+fn config(dir: &Path, node: &Node, members: &str, lease_s: u64) -> anyhow::Result<String> {
     let run_as = if unprivileged()?.is_some() { "run_as = \"nobody\"\n" } else { "" };
-    let (id, address, site) = (node.number, hosts::address(node.number), site.display());
+    let (id, address, site) = (node.number, node.address(), dir.display());
     Ok(format!(
         "[node]\nid = {id}\nname = \"a{id}\"\nstate_dir = \"{state}\"\nadmin_socket = \"{socket}\"\n{run_as}\n\
-         [mail]\nroot = \"{site}/mail\"\nformat = \"maildir\"\n\n\
+         [mail]\nroot = \"{mail}\"\nformat = \"maildir\"\n\n\
          [listen]\nimap = [\"{address}:{IMAP}\"]\nimaps = []\npop3 = [\"{address}:{POP3}\"]\n\
          lmtp = [\"{address}:{LMTP}\"]\nadmin_http = [\"{address}:{HTTP}\"]\npeer = \"{address}:{PEER}\"\n\n\
          [auth]\nplaintext_without_tls = \"always\"\n\n[[auth.passdb]]\ndriver = \"passwd-file\"\npath = \"{site}/users\"\n\n\
          [metrics]\ntoken = \"{TOKEN}\"\n\n[cluster]\nsite = \"a\"\nlease = \"{lease_s}s\"\n\n\
          [cluster.tls]\nca = \"{site}/pki/ca.pem\"\ncertificate = \"{site}/pki/a-{id}.pem\"\n\
          key = \"{site}/pki/a-{id}.key\"\n\n{members}",
+        mail = node.mail(&dir.join("mail")).display(),
         state = node.state().display(),
         socket = node.socket().display(),
     ))
@@ -69,7 +70,7 @@ fn certificates(site: &Path, nodes: &[&Node]) -> anyhow::Result<()> {
     let pki = pki.to_str().context("the path of the site is not UTF-8")?;
     tool(&roost, ["cluster", "pki", "init", pki])?;
     for node in nodes {
-        let (id, address) = (node.number.to_string(), hosts::address(node.number).to_string());
+        let (id, address) = (node.number.to_string(), node.address().to_string());
         tool(&roost, ["cluster", "pki", "issue", "--site", "a", "--node", &id, "--address", &address, pki])?;
     }
     for entry in fs::read_dir(pki)? {

@@ -11,6 +11,7 @@ mod clients;
 pub(crate) mod commands;
 mod layout;
 pub mod node;
+mod place;
 mod reading;
 mod run;
 pub mod slices;
@@ -19,7 +20,7 @@ pub mod takeover;
 use std::path::Path;
 use std::process::ExitStatus;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
@@ -29,7 +30,9 @@ use tempfile::TempDir;
 use crate::dice::Dice;
 use crate::history::{Fault, Op, Outcome, Phase, Recorder};
 use crate::hosts::{self, Number, network::Network};
+use crate::lab::{self, Lab};
 use crate::nemesis::Kind;
+use crate::server::roost_binary;
 use crate::wait;
 use clients::{Arena, Doors};
 use node::Node;
@@ -93,6 +96,9 @@ pub struct Options {
     /// Keep the directory of a run that went well
     #[arg(long)]
     pub keep: bool,
+    /// Nodes run in guests that mount the mail tree over this version of NFS
+    #[arg(skip)]
+    pub nfs: Option<lab::Version>,
 }
 
 fn lease_seconds(text: &str) -> Result<u64, String> {
@@ -117,6 +123,8 @@ struct Excuse {
 /// A site that runs.
 pub struct Site {
     pub(crate) network: Network,
+    /// Nodes run in its guests.
+    lab: Option<Arc<Lab>>,
     seats: Vec<Seat>,
     arena: Arena,
     dir: TempDir,
@@ -138,10 +146,19 @@ impl Site {
     pub fn start(options: &Options) -> anyhow::Result<Self> {
         let dir = tempfile::Builder::new().prefix("jepsen-site-").tempdir()?;
         let run = dir.path().file_name().and_then(|name| name.to_str()).context("no name")?.to_owned();
-        let network = hosts::make(options.nodes)?;
+        let (network, lab) = match options.nfs {
+            None => (hosts::make(options.nodes)?, None),
+            Some(version) => {
+                let (lab, network) = make_lab(options.nodes, version, dir.path())?;
+                (network, Some(Arc::new(lab)))
+            }
+        };
         let mut dice = Dice::part(options.seed, 7);
         let nodes: anyhow::Result<Vec<Node>> = (1..=options.nodes)
-            .map(|number| Node::new(number, dir.path(), &run, dice.below(10_000_000)))
+            .map(|number| match &lab {
+                None => Node::new(number, dir.path(), &run, dice.below(10_000_000)),
+                Some(lab) => Node::in_guest(number, dir.path(), lab),
+            })
             .collect();
         let nodes = nodes?;
         layout::write(dir.path(), &nodes.iter().collect::<Vec<_>>(), options.accounts, options.lease)?;
@@ -152,7 +169,7 @@ impl Site {
             down: AtomicBool::new(false),
             excuse: Mutex::default(),
         });
-        let site = Self { network, seats: seats.collect(), arena, dir };
+        let site = Self { network, lab, seats: seats.collect(), arena, dir };
         for number in site.nodes() {
             site.node(number)?.start()?;
         }
@@ -197,12 +214,24 @@ impl Site {
         self.dir.path()
     }
 
+    pub(crate) fn lab(&self) -> anyhow::Result<&Lab> {
+        self.lab.as_deref().context("this site has no file server")
+    }
+
     /// Records what is done, or has happened, to nodes.
     pub(crate) fn fault(&self, kind: &str, nodes: &[Number], phase: Phase) {
         let recorder = &self.arena.recorder;
         let nodes = nodes.iter().map(|node| format!("a{node}")).collect();
         let fault = Fault { kind: kind.to_owned(), nodes, phase };
         recorder.told(0, 0, recorder.now_us(), Outcome::Info, Op::Nemesis(fault));
+    }
+
+    /// A node whose machine has gone is down as well.
+    pub(crate) fn lose(&self, number: Number, why: &str) -> anyhow::Result<()> {
+        self.seat(number)?.down.store(true, Ordering::Release);
+        self.fault(why, &[number], Phase::Begins);
+        self.node(number)?.lose();
+        Ok(())
     }
 
     pub(crate) fn take_down(&self, number: Number, why: &str) -> anyhow::Result<()> {
@@ -277,6 +306,17 @@ impl Site {
         });
         tails.collect()
     }
+}
+
+/// A file server and a guest for each node, with room for the site's mail.
+fn make_lab(nodes: Number, version: lab::Version, dir: &Path) -> anyhow::Result<(Lab, Network)> {
+    let roost = roost_binary()?;
+    let seen =
+        vec![dir.to_owned(), roost.parent().context("the server's binary has no directory")?.to_owned()];
+    let (lab, network) = Lab::make(nodes, version, dir, seen)?;
+    let line = "mkdir -p /srv/export/mail && chown nobody /srv/export/mail";
+    lab.server().shell(line, START_PATIENCE)?;
+    Ok((lab, network))
 }
 
 impl Seat {

@@ -3,68 +3,80 @@
 //! Invariants
 //! - A node that should run and has ended by itself is noticed, and started again as a supervisor would.
 
-use std::fs::{self, OpenOptions};
-use std::net::SocketAddr;
-use std::os::unix::process::CommandExt as _;
+use std::fs;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
-use std::process::{Child, ExitStatus};
+use std::process::ExitStatus;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
+use nix::sys::signal::Signal;
 
 use super::layout::{HTTP, IMAP, LMTP, POP3, give};
-use crate::hosts::{self, Number, disk::Disk};
-use crate::server::{is_ready, roost_binary};
+use super::place::{Counter, Host, Place, Process};
+use crate::hosts::{Number, disk::Disk};
+use crate::lab::Lab;
+use crate::server::is_ready;
 use crate::wait;
+
+pub use super::place::faketime;
 
 /// SIGTERM and on: what a hand-over and a last sync may take.
 const STOP_PATIENCE: Duration = Duration::from_secs(40);
 const LOG_TAIL_LINES: usize = 25;
-/// Intercepts the wall clock; the clocks of leases are the kernel's.
-const FAKETIME: [&str; 3] = [
-    "/usr/lib/x86_64-linux-gnu/faketime/libfaketimeMT.so.1",
-    "/usr/lib/aarch64-linux-gnu/faketime/libfaketimeMT.so.1",
-    "/usr/lib64/faketime/libfaketimeMT.so.1",
-];
-
-/// The library that shifts a wall clock, if it is here.
-pub fn faketime() -> Option<&'static Path> {
-    FAKETIME.iter().map(Path::new).find(|path| path.exists())
-}
 
 #[derive(Debug)]
 pub struct Node {
     pub number: Number,
     dir: PathBuf,
-    pub disk: Disk,
-    child: Option<Child>,
+    place: Place,
+    process: Option<Process>,
     paused: bool,
-    /// By how much its monotonic clocks are ahead of ours: hosts were not booted together.
-    clock_ahead_s: u64,
 }
 
 impl Node {
+    /// On a host of its own.
     pub fn new(number: Number, site: &Path, run: &str, clock_ahead_s: u64) -> anyhow::Result<Self> {
-        let dir = site.join(format!("a{number}"));
-        fs::create_dir_all(&dir)?;
-        let disk = Disk::make(number, &dir.join("disk.img"), &dir.join("disk"), run)?;
-        let node = Self { number, dir, disk, child: None, paused: false, clock_ahead_s };
-        fs::create_dir(node.state())?;
-        fs::write(node.clock(), "+0s\n")?;
-        for path in [node.dir.clone(), node.state(), node.clock()] {
-            give(&path)?;
-        }
+        let dir = Self::dir(number, site)?;
+        let place = Place::Host(Host::make(number, &dir, run, clock_ahead_s)?);
+        Ok(Self { number, dir, place, process: None, paused: false })
+    }
+
+    /// In the guest of this number.
+    pub fn in_guest(number: Number, site: &Path, lab: &Arc<Lab>) -> anyhow::Result<Self> {
+        let dir = Self::dir(number, site)?;
+        let node =
+            Self { number, dir, place: Place::Guest(number, Arc::clone(lab)), process: None, paused: false };
+        let state = node.state();
+        let line = format!("mkdir -p {0} && chown nobody {0}", state.display());
+        lab.client(number)?.shell(&line, STOP_PATIENCE)?;
         Ok(node)
     }
 
-    pub fn state(&self) -> PathBuf {
-        self.dir.join("disk").join("state")
+    fn dir(number: Number, site: &Path) -> anyhow::Result<PathBuf> {
+        let dir = site.join(format!("a{number}"));
+        fs::create_dir_all(&dir)?;
+        give(&dir)?;
+        Ok(dir)
     }
 
-    fn clock(&self) -> PathBuf {
-        self.dir.join("clock")
+    /// As the node sees it.
+    pub fn state(&self) -> PathBuf {
+        self.place.state()
+    }
+
+    /// As the node sees it; `shared` is the tree of nodes that run beside us.
+    pub fn mail(&self, shared: &Path) -> PathBuf {
+        self.place.mail(shared)
+    }
+
+    /// A host's disk, which we can reach.
+    pub fn disk(&self) -> anyhow::Result<&Disk> {
+        match &self.place {
+            Place::Host(host) => Ok(&host.disk),
+            Place::Guest(..) => bail!("the disk of a guest is its own"),
+        }
     }
 
     pub fn config(&self) -> PathBuf {
@@ -72,7 +84,11 @@ impl Node {
     }
 
     pub fn socket(&self) -> PathBuf {
-        self.dir.join("admin.sock")
+        self.place.socket()
+    }
+
+    pub fn address(&self) -> Ipv4Addr {
+        self.place.address(self.number)
     }
 
     pub fn imap(&self) -> SocketAddr {
@@ -88,7 +104,7 @@ impl Node {
     }
 
     fn at(&self, port: u16) -> SocketAddr {
-        (hosts::address(self.number), port).into()
+        (self.address(), port).into()
     }
 
     pub fn is_ready(&self) -> bool {
@@ -96,7 +112,7 @@ impl Node {
     }
 
     pub fn runs(&self) -> bool {
-        self.child.is_some()
+        self.process.is_some()
     }
 
     /// Starts it and does not wait.
@@ -104,39 +120,39 @@ impl Node {
         if self.runs() {
             return Ok(());
         }
-        let log = OpenOptions::new().create(true).append(true).open(self.dir.join("log"))?;
-        let mut command = hosts::command(self.number, self.clock_ahead_s, &roost_binary()?);
-        command.args(["serve", "--config"]).arg(self.config());
-        command.stdout(log.try_clone()?).stderr(log).process_group(0).current_dir(&self.dir);
-        if let Some(library) = faketime() {
-            command.env("LD_PRELOAD", library).env("FAKETIME_TIMESTAMP_FILE", self.clock());
-            command.env("FAKETIME_CACHE_DURATION", "1");
-            command.env("FAKETIME_DONT_FAKE_MONOTONIC", "1").env("DONT_FAKE_MONOTONIC", "1");
-        }
-        let child = command.spawn().context("a node does not start")?;
-        self.disk.takes(child.id())?;
-        self.child = Some(child);
+        let config = self.config().display().to_string();
+        self.process = Some(self.place.start(&["serve".to_owned(), "--config".to_owned(), config])?);
         self.paused = false;
         Ok(())
+    }
+
+    /// Where it is asked by its own command line.
+    pub(super) fn counter(&self) -> Counter {
+        self.place.counter()
     }
 
     /// `kill -9`.
     pub fn kill(&mut self) {
         self.signal(Signal::SIGKILL);
-        if let Some(mut child) = self.child.take() {
-            let _reaped = child.wait();
+        if let Some(process) = self.process.take() {
+            process.reap();
         }
+    }
+
+    /// Its machine has gone, and tells nobody.
+    pub fn lose(&mut self) {
+        self.process = None;
     }
 
     /// SIGTERM; demands that it ends in time and, if it served, says that all is well.
     pub fn stop(&mut self) -> anyhow::Result<()> {
         let served = self.is_ready();
         self.signal(Signal::SIGTERM);
-        let Some(mut child) = self.child.take() else { return Ok(()) };
-        let ended = wait::until(STOP_PATIENCE, || child.try_wait().transpose());
+        let Some(mut process) = self.process.take() else { return Ok(()) };
+        let ended = wait::until(STOP_PATIENCE, || process.ended().transpose());
         let Some(status) = ended.transpose()? else {
-            child.kill()?;
-            let _reaped = child.wait();
+            self.place.signal(&process, Signal::SIGKILL);
+            process.reap();
             bail!("node {} did not stop within {STOP_PATIENCE:?} of SIGTERM", self.number);
         };
         if served && !status.success() {
@@ -156,33 +172,37 @@ impl Node {
     }
 
     fn signal(&self, signal: Signal) {
-        let process = self.child.as_ref().and_then(|child| i32::try_from(child.id()).ok());
-        let _gone = process.map(|process| kill(Pid::from_raw(process), signal));
+        if let Some(process) = &self.process {
+            self.place.signal(process, signal);
+        }
     }
 
     /// How it ended, if it has ended by itself.
     pub fn ended(&mut self) -> anyhow::Result<Option<ExitStatus>> {
-        let Some(child) = &mut self.child else { return Ok(None) };
-        let status = child.try_wait()?;
+        let Some(process) = &mut self.process else { return Ok(None) };
+        let status = process.ended()?;
         if status.is_some() {
-            self.child = None;
+            self.process = None;
         }
         Ok(status)
     }
 
     /// Shifts its wall clock, from within a second on.
     pub fn shift_clock(&self, seconds: i64) -> anyhow::Result<()> {
+        let Place::Host(host) = &self.place else { bail!("the clock of a guest is the machine's") };
         // Not published by renaming: the library holds the file open.
-        fs::write(self.clock(), format!("{seconds:+}s\n")).context("cannot shift the clock")
+        fs::write(host.clock(), format!("{seconds:+}s\n")).context("cannot shift the clock")
     }
 
     /// From its next start on: the host was booted at another time.
     pub fn boot_at(&mut self, clock_ahead_s: u64) {
-        self.clock_ahead_s = clock_ahead_s;
+        if let Place::Host(host) = &mut self.place {
+            host.clock_ahead_s = clock_ahead_s;
+        }
     }
 
     pub fn log(&self) -> String {
-        let log = fs::read(self.dir.join("log")).unwrap_or_default();
+        let log = fs::read(self.place.log()).unwrap_or_default();
         String::from_utf8_lossy(&log).into_owned()
     }
 

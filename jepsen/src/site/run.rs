@@ -9,6 +9,7 @@ use super::{Options, Site, Work, reading};
 use crate::checker::{self, Violation};
 use crate::client::Failure;
 use crate::history::{Entry, Op, Outcome, Phase, to_edn};
+use crate::lab::Version;
 use crate::nemesis::{self, Done, Kind};
 use crate::server::user;
 use crate::{timeline, wait};
@@ -25,6 +26,7 @@ pub struct Report {
     pub seed: u64,
     pub seconds: u64,
     pub lease_s: u64,
+    pub nfs: Option<Version>,
     pub done: Done,
     pub acknowledged: usize,
     pub refused: usize,
@@ -46,7 +48,8 @@ impl Report {
             [first, rest @ ..] => format!("VIOLATED ({} more) {first}", rest.len()),
         };
         format!(
-            "seed={} seconds={} lease={}s nemeses={} ok={} fail={} info={} recovered={:.1}s verdict={verdict}",
+            "{}seed={} seconds={} lease={}s nemeses={} ok={} fail={} info={} recovered={:.1}s verdict={verdict}",
+            self.nfs.map(|version| format!("nfs={} ", version.name())).unwrap_or_default(),
             self.seed,
             self.seconds,
             self.lease_s,
@@ -62,8 +65,7 @@ impl Report {
 /// Runs it all. Violations are in the report; an error means that nothing was shown.
 pub fn run(options: &Options) -> anyhow::Result<Report> {
     let mut site = Site::start(options)?;
-    let kinds = if options.nemeses.is_empty() { Kind::all() } else { &options.nemeses };
-    let kinds = possible(kinds)?;
+    let kinds = possible(options)?;
     let struck = AtomicBool::new(false);
     let over = AtomicBool::new(false);
     let mut violations = Vec::new();
@@ -102,8 +104,20 @@ pub fn run(options: &Options) -> anyhow::Result<Report> {
     let kept =
         if violations.is_empty() && !options.keep { None } else { Some(keep(&mut site, &history, &broken)?) };
     let (seed, seconds, lease_s) = (options.seed, options.seconds, options.lease);
-    let report =
-        Report { seed, seconds, lease_s, done, acknowledged, refused, unknown, recovered, violations, kept };
+    let nfs = options.nfs;
+    let report = Report {
+        seed,
+        seconds,
+        lease_s,
+        nfs,
+        done,
+        acknowledged,
+        refused,
+        unknown,
+        recovered,
+        violations,
+        kept,
+    };
     if !report.violations.is_empty() {
         eprintln!("{}", evidence(&site, options, &report));
     }
@@ -111,11 +125,13 @@ pub fn run(options: &Options) -> anyhow::Result<Report> {
 }
 
 /// Those that can be done here; what can't is said.
-fn possible(kinds: &[Kind]) -> anyhow::Result<Vec<Kind>> {
+fn possible(options: &Options) -> anyhow::Result<Vec<Kind>> {
+    let nfs = options.nfs.is_some();
+    let kinds = if options.nemeses.is_empty() { Kind::all(nfs) } else { options.nemeses.clone() };
     let mut possible = Vec::new();
     for kind in kinds {
-        match kind.missing() {
-            None => possible.push(*kind),
+        match kind.missing(nfs) {
+            None => possible.push(kind),
             Some(why) => {
                 eprintln!("SKIPPED: nemesis {}: {why}", kind.name());
                 let required = std::env::var("ROOST_TESTS").is_ok_and(|value| value == "require");
@@ -130,6 +146,10 @@ fn possible(kinds: &[Kind]) -> anyhow::Result<Vec<Kind>> {
 fn recover(site: &Site, options: &Options) -> anyhow::Result<Duration> {
     for number in site.nodes() {
         site.node(number)?.start()?;
+    }
+    if options.nfs.is_some() {
+        // What is promised is promised of a site that reaches its mail; until its kernels do, it may take what it takes.
+        site.lab()?.wait_answers()?;
     }
     let begun = Instant::now();
     site.wait_ready(READY_AGAIN)?;
@@ -251,9 +271,11 @@ fn evidence(site: &Site, options: &Options, report: &Report) -> String {
     let shown = all.get(..SHOWN_MAX).unwrap_or(all).join("\n  ");
     let names: Vec<String> = options.nemeses.iter().map(|kind| kind.name()).collect();
     let only = if names.is_empty() { String::new() } else { format!(" --nemeses {}", names.join(",")) };
+    let what =
+        options.nfs.map_or_else(|| "site".to_owned(), |version| format!("nfs --vers {}", version.name()));
     let dir = report.kept.as_ref().map(|dir| dir.display().to_string()).unwrap_or_default();
     format!(
-        "{}{} violations:\n  {shown}\nseed {seed}; run it again: cargo run -p jepsen -- site --seed {seed} --seconds {} \
+        "{}{} violations:\n  {shown}\nseed {seed}; run it again: cargo run -p jepsen -- {what} --seed {seed} --seconds {} \
          --lease {}s{only}\nhistory, timeline, logs and mail are in {dir}",
         site.log_tails(),
         all.len(),

@@ -79,6 +79,7 @@ pub fn run(measured: &Measured) -> anyhow::Result<String> {
         nodes: 3,
         accounts: measured.accounts,
         keep: false,
+        nfs: None,
     })?;
     let mut dice = Dice::part(measured.seed, 3);
     let mut table = "| how the owner goes | rounds | deliveries | p50 | p99 | max | promised p99 |\n\

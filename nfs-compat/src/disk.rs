@@ -4,14 +4,14 @@
 //! - This is the only file that calls `std::fs`.
 //! - A descriptor whose sync failed is never used again (L-FS2): the kernel may have dropped the pages that it could
 //!   not write, and a second sync of them would succeed without them.
-//! - A reply that was lost on the way does not turn a success into a failure (L-FS1). NFS sends the request again and
-//!   reports what it finds then, `EEXIST` or `ENOENT`; what the names say decides. On a local disk the same
-//!   question has the same answer, so nobody needs to know which of the two it is.
+//! - A reply that was lost on the way does not turn a success into a failure ([`replay`], L-FS1). What the names stand
+//!   for is asked of the server then, for this host may have been told a minute ago that the new one is missing.
 //! - EINTR is nobody's business above; ESTALE is tried again by name, [`STALE_TRIES`] times (L-FS1).
 #![expect(clippy::disallowed_methods, reason = "the operating system is called from this room")]
 
+use std::ffi::OsStr;
 use std::fs::{self, DirBuilder, OpenOptions};
-use std::io;
+use std::io::{self, Read as _};
 use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -20,6 +20,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use nix::errno::Errno;
 use nix::fcntl::{FallocateFlags, fallocate};
 
+use crate::replay::{self, Numbered as _};
 use crate::{DirEntry, EntryKind, Error, ErrorKind, File, Fs, Metadata, Result, Space};
 
 /// How often a name is looked up again after ESTALE (L-FS1).
@@ -54,28 +55,21 @@ impl Fs for DiskFs {
     }
 
     fn link(&self, from: &Path, to: &Path) -> Result<()> {
-        match retried(|| fs::hard_link(from, to)) {
-            Err(error) if is(&error, Errno::EEXIST) && same_file(from, to) => Ok(()),
-            result => result.map_err(|error| Error::new("link", to, error)),
-        }
+        let linked = replay::linked(retried(|| fs::hard_link(from, to)), || same_file(from, to));
+        linked.map_err(|error| Error::new("link", to, error))
     }
 
     fn rename(&self, from: &Path, to: &Path) -> Result<()> {
         let before = identity(from);
-        match retried(|| fs::rename(from, to)) {
-            Err(error) if is(&error, Errno::ENOENT) && before.is_some() && before == identity(to) => Ok(()),
-            // The name at fault is in a rename as often the new one as the old one; the old one identifies it.
-            result => result.map_err(|error| Error::new("rename", from, error)),
-        }
+        let renamed = replay::renamed(retried(|| fs::rename(from, to)), before, || asked_again(to));
+        // The name at fault is in a rename as often the new one as the old one; the old one identifies it.
+        renamed.map_err(|error| Error::new("rename", from, error))
     }
 
     fn unlink(&self, path: &Path) -> Result<()> {
         let before = identity(path);
-        match retried(|| fs::remove_file(path)) {
-            // It was there a moment ago: our first request removed it.
-            Err(error) if is(&error, Errno::ENOENT) && before.is_some() => Ok(()),
-            result => result.map_err(|error| Error::new("remove", path, error)),
-        }
+        replay::removed(retried(|| fs::remove_file(path)), before.is_some())
+            .map_err(|error| Error::new("remove", path, error))
     }
 
     fn create_dir(&self, path: &Path) -> Result<()> {
@@ -85,10 +79,8 @@ impl Fs for DiskFs {
 
     fn remove_dir(&self, path: &Path) -> Result<()> {
         let before = identity(path);
-        match retried(|| fs::remove_dir(path)) {
-            Err(error) if is(&error, Errno::ENOENT) && before.is_some() => Ok(()),
-            result => result.map_err(|error| Error::new("remove directory", path, error)),
-        }
+        replay::removed(retried(|| fs::remove_dir(path)), before.is_some())
+            .map_err(|error| Error::new("remove directory", path, error))
     }
 
     fn read_dir(&self, path: &Path) -> Result<Vec<DirEntry>> {
@@ -225,19 +217,41 @@ pub(crate) fn open_lock_file(path: &Path) -> io::Result<fs::File> {
     OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(FILE_MODE).open(path)
 }
 
+/// Where a path leads once its symbolic links are followed.
+pub(crate) fn real_path(path: &Path) -> Result<PathBuf> {
+    fs::canonicalize(path).map_err(|error| Error::new("follow", path, error))
+}
+
+/// Reads a table of the kernel's or of the system's; such a file has no length until it is read.
+pub(crate) fn read_table(path: &Path, limit: u64) -> Result<String> {
+    let failed = |error| Error::new("read", path, error);
+    let mut bytes = Vec::new();
+    fs::File::open(path).and_then(|file| file.take(limit).read_to_end(&mut bytes)).map_err(failed)?;
+    Ok(String::from_utf8_lossy(&bytes).into_owned())
+}
+
 fn list(path: &Path) -> io::Result<Vec<DirEntry>> {
     let mut entries = Vec::new();
     for entry in fs::read_dir(path)? {
         let entry = entry?;
+        if is_silly(&entry.file_name()) {
+            continue;
+        }
         let kind = match entry.file_type() {
             Ok(kind) => entry_kind(kind),
             // Removed while we were looking.
-            Err(error) if is(&error, Errno::ENOENT) => continue,
+            Err(error) if error.is(Errno::ENOENT) => continue,
             Err(_) => EntryKind::Other,
         };
         entries.push(DirEntry { name: entry.file_name(), kind });
     }
     Ok(entries)
+}
+
+/// A file that was removed while this or another host's process has it open: NFS renames it until that is over.
+pub(crate) fn is_silly(name: &OsStr) -> bool {
+    let digits = name.as_encoded_bytes().strip_prefix(b".nfs");
+    digits.is_some_and(|digits| digits.len() >= 16 && digits.iter().all(u8::is_ascii_hexdigit))
 }
 
 fn entry_kind(kind: fs::FileType) -> EntryKind {
@@ -266,12 +280,16 @@ fn identity(path: &Path) -> Option<(u64, u64)> {
     retried(|| fs::symlink_metadata(path)).ok().map(|found| (found.dev(), found.ino()))
 }
 
-fn same_file(one: &Path, other: &Path) -> bool {
-    identity(one).is_some_and(|found| identity(other) == Some(found))
+/// The same, past what this host remembers of a name that was missing.
+fn asked_again(path: &Path) -> Option<(u64, u64)> {
+    if let Err(error) = crate::fresh::revalidate(path) {
+        tracing::debug!(%error, "the server is not asked again");
+    }
+    identity(path)
 }
 
-fn is(error: &io::Error, errno: Errno) -> bool {
-    error.raw_os_error() == Some(errno as i32)
+fn same_file(one: &Path, other: &Path) -> bool {
+    identity(one).is_some_and(|found| asked_again(other) == Some(found))
 }
 
 /// Repeats what a signal interrupted.
@@ -289,7 +307,7 @@ fn retried<T>(mut call: impl FnMut() -> io::Result<T>) -> io::Result<T> {
     let mut tries = 0;
     loop {
         match interrupted(&mut call) {
-            Err(error) if is(&error, Errno::ESTALE) && tries < STALE_TRIES => tries += 1,
+            Err(error) if error.is(Errno::ESTALE) && tries < STALE_TRIES => tries += 1,
             result => return result,
         }
     }
@@ -309,7 +327,7 @@ mod tests {
             calls += 1;
             Err(stale())
         });
-        assert!(is(&result.unwrap_err(), Errno::ESTALE));
+        assert!(result.unwrap_err().is(Errno::ESTALE));
         assert_eq!(calls, 1 + STALE_TRIES);
         let mut calls = 0;
         let result = retried(|| {

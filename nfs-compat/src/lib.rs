@@ -9,7 +9,9 @@ pub mod error;
 mod fresh;
 pub mod fs;
 pub mod lock;
+pub mod probe;
 pub mod publish;
+mod replay;
 pub mod sim;
 
 pub use disk::DiskFs;

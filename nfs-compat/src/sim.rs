@@ -24,8 +24,9 @@ use rand::seq::SliceRandom;
 use rand::{RngExt, SeedableRng};
 
 pub use client::{Old, SimClient};
-pub use fault::{Call, Operation};
+pub use fault::{Call, Habit, Operation};
 
+use crate::replay;
 use crate::{DirEntry, EntryKind, Error, ErrorKind, File, Fs, Metadata, Result, Space};
 use fault::Verdict;
 use world::{FileBytes, Inode, InodeNumber, Names, Node, World};
@@ -105,6 +106,16 @@ impl SimFs {
         world.capacity = bytes.map(|bytes| world.used_bytes().saturating_add(bytes));
     }
 
+    /// Takes a bad habit up.
+    pub fn take_up(&self, habit: Habit) {
+        self.world().habits.insert(habit);
+    }
+
+    /// Gives all bad habits up.
+    pub fn behave(&self) {
+        self.world().habits.clear();
+    }
+
     pub fn now(&self) -> SystemTime {
         self.world().now
     }
@@ -120,6 +131,7 @@ impl SimFs {
         act: impl FnOnce(&mut World) -> Result<T, Errno>,
     ) -> Result<T> {
         let mut world = self.world();
+        world.step();
         let refused = match world.faults.judge(operation, path) {
             Verdict::Proceed => match act(&mut world) {
                 Ok(value) => return Ok(value),
@@ -162,21 +174,35 @@ impl Fs for SimFs {
 
     fn create(&self, path: &Path) -> Result<Box<dyn File>> {
         self.call(Operation::Create, path, |world| {
+            if world.has(Habit::LosesAnswers) {
+                world.add(path, Node::File(FileBytes::default()))?;
+            }
             let inode = world.add(path, Node::File(FileBytes::default()))?;
             Ok(self.opened(world, path, inode, true))
         })
     }
 
     fn link(&self, from: &Path, to: &Path) -> Result<()> {
-        self.call(Operation::Link, to, |world| world.link(from, to))
+        self.call(Operation::Link, to, |world| {
+            let answer = world.change(|world| world.link(from, to));
+            replay::linked(answer, || world.resolve(from).is_ok_and(|file| world.resolve(to) == Ok(file)))
+        })
     }
 
     fn rename(&self, from: &Path, to: &Path) -> Result<()> {
-        self.call(Operation::Rename, from, |world| world.rename(from, to))
+        self.call(Operation::Rename, from, |world| {
+            let before = world.resolve(from).ok();
+            let answer = world.change(|world| world.rename(from, to));
+            replay::renamed(answer, before, || world.resolve(to).ok())
+        })
     }
 
     fn unlink(&self, path: &Path) -> Result<()> {
-        self.call(Operation::Unlink, path, |world| world.remove(path, false))
+        self.call(Operation::Unlink, path, |world| {
+            let was_there = world.resolve(path).is_ok();
+            let answer = world.change(|world| world.remove(path, false));
+            replay::removed(answer, was_there)
+        })
     }
 
     fn create_dir(&self, path: &Path) -> Result<()> {
@@ -186,7 +212,11 @@ impl Fs for SimFs {
     }
 
     fn remove_dir(&self, path: &Path) -> Result<()> {
-        self.call(Operation::RemoveDir, path, |world| world.remove(path, true))
+        self.call(Operation::RemoveDir, path, |world| {
+            let was_there = world.resolve(path).is_ok();
+            let answer = world.change(|world| world.remove(path, true));
+            replay::removed(answer, was_there)
+        })
     }
 
     fn read_dir(&self, path: &Path) -> Result<Vec<DirEntry>> {

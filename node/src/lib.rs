@@ -17,6 +17,7 @@ pub mod handover;
 pub mod http;
 pub mod listener;
 pub mod live;
+pub mod mail_volume;
 pub mod measured;
 pub mod metrics;
 pub mod options;

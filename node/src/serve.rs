@@ -44,8 +44,8 @@ use crate::tenure::Keeper;
 use crate::users::Homes;
 use crate::volume_watch::VolumeWatch;
 use crate::{
-    admin, balancer, handover, http, options, peer, privileges, protocols, router, site_log, time, tls,
-    volume, volume_watch,
+    admin, balancer, handover, http, mail_volume, options, peer, privileges, protocols, router, site_log,
+    time, tls, volume, volume_watch,
 };
 
 /// How often accounts are asked whether they have something lazy to do.
@@ -87,6 +87,7 @@ pub fn run(config: Config, config_file: PathBuf) -> Result<()> {
     let _lock = DirectoryLock::acquire(&config.node.state_dir).context(
         "node.state_dir belongs to another process: stop that, or give this node a directory of its own",
     )?;
+    mail_volume::examine_at_start(&config)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let outcome = runtime.block_on(serve(config, config_file, sockets));
     // Reads of a hung server must not keep the process: what counts is on disk.
@@ -260,6 +261,7 @@ async fn start_locking(config: &Config, fs: &Arc<dyn Fs>, peers: Option<locking:
         let block = volume::Superblock { version: 1, site: site.clone(), incarnation };
         volume::write(&**fs, &config.mail.root, &block)?;
     }
+    mail_volume::remember_served(&**fs, &config.node.state_dir, &config.mail.root)?;
     Ok(locking)
 }
 

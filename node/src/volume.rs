@@ -38,6 +38,12 @@ pub fn is_on_network(root: &Path) -> Result<bool> {
     Ok(SHARED.contains(&found.filesystem_type()))
 }
 
+/// Whether a directory lies on NFS.
+pub fn is_nfs(directory: &Path) -> Result<bool> {
+    let found = statfs(directory).with_context(|| format!("cannot look at {}", directory.display()))?;
+    Ok(found.filesystem_type() == statfs::NFS_SUPER_MAGIC)
+}
+
 /// What stands in `ROOT/.roost/volume`, as TOML.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Superblock {

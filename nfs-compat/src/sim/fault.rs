@@ -57,6 +57,19 @@ pub struct Call<'a> {
     pub path: &'a Path,
 }
 
+/// A server that breaks what the protocol or POSIX promises, for as long as it has the habit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Habit {
+    /// A rename takes the old name away, and gives the new one only after the next call.
+    RenamesInTwoSteps,
+    /// The answer to a change of names is lost, and the server carries the second request out as well (L-FS1).
+    LosesAnswers,
+    /// What is synced is acknowledged, and lost by a crash like everything else (an `async` export).
+    SyncsNothing,
+    /// Names that differ by case are one name.
+    FoldsCase,
+}
+
 type Predicate = Box<dyn FnMut(&Call<'_>) -> bool + Send>;
 
 /// Why a call is not carried out.

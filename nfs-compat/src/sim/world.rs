@@ -5,7 +5,7 @@
 //!   towards the first; only a crash moves the first.
 //! - Names that were changed and not synced stand in `unsynced_names`, in the order in which they were changed.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
 use std::ops::Range;
 use std::path::{Component, Path};
@@ -14,7 +14,7 @@ use std::time::SystemTime;
 use nix::errno::Errno;
 use rand::rngs::StdRng;
 
-use super::fault::Faults;
+use super::fault::{Faults, Habit};
 
 pub(super) type InodeNumber = u64;
 pub(super) const ROOT: InodeNumber = 1;
@@ -36,6 +36,9 @@ pub(super) struct World {
     pub(super) faults: Faults,
     /// Bytes that all files together may have.
     pub(super) capacity: Option<u64>,
+    pub(super) habits: BTreeSet<Habit>,
+    /// The second half of a rename in two steps, and whether it is to be taken now.
+    pub(super) halfway: Option<(Slot, InodeNumber, bool)>,
 }
 
 pub(super) struct Inode {
@@ -103,6 +106,8 @@ impl World {
             rng,
             faults: Faults::default(),
             capacity: None,
+            habits: BTreeSet::new(),
+            halfway: None,
         }
     }
 
@@ -142,6 +147,29 @@ impl World {
         }
     }
 
+    pub(super) fn has(&self, habit: Habit) -> bool {
+        self.habits.contains(&habit)
+    }
+
+    /// The step of a rename that comes with the call after the next.
+    pub(super) fn step(&mut self) {
+        match self.halfway.take() {
+            Some((to, inode, true)) => {
+                if let Ok(names) = self.names_mut(to.0) {
+                    names.live.insert(to.1, inode);
+                }
+            }
+            Some((to, inode, false)) => self.halfway = Some((to, inode, true)),
+            None => {}
+        }
+    }
+
+    /// Carries a change of names out, and once more if its answer is lost.
+    pub(super) fn change(&mut self, act: impl Fn(&mut Self) -> Result<(), Errno>) -> Result<(), Errno> {
+        let answer = act(self);
+        if self.has(Habit::LosesAnswers) { act(self) } else { answer }
+    }
+
     pub(super) fn resolve(&self, path: &Path) -> Result<InodeNumber, Errno> {
         let mut at = ROOT;
         for component in path.components() {
@@ -161,7 +189,12 @@ impl World {
             return Err(Errno::ENAMETOOLONG);
         }
         let directory = self.resolve(path.parent().unwrap_or(Path::new("")))?;
-        self.names(directory)?;
+        let names = &self.names(directory)?.live;
+        if self.has(Habit::FoldsCase)
+            && let Some(there) = names.keys().find(|there| there.eq_ignore_ascii_case(name))
+        {
+            return Ok((directory, there.clone()));
+        }
         Ok((directory, name.to_owned()))
     }
 
@@ -190,11 +223,8 @@ impl World {
             return Err(Errno::EPERM);
         }
         let at = self.slot(to)?;
-        match self.taken(&at)? {
-            // As on the disk: a name that is this file's already counts as linked (L-FS1).
-            Some(there) if there == inode => return Ok(()),
-            Some(_) => return Err(Errno::EEXIST),
-            None => {}
+        if self.taken(&at)?.is_some() {
+            return Err(Errno::EEXIST);
         }
         self.names_mut(at.0)?.live.insert(at.1.clone(), inode);
         self.inode_mut(inode)?.links += 1;
@@ -226,7 +256,12 @@ impl World {
             self.drop_link(replaced)?;
         }
         self.names_mut(from_slot.0)?.live.remove(&from_slot.1);
-        self.names_mut(to_slot.0)?.live.insert(to_slot.1.clone(), inode);
+        if self.has(Habit::RenamesInTwoSteps) {
+            self.names_mut(to_slot.0)?.live.remove(&to_slot.1);
+            self.halfway = Some((to_slot.clone(), inode, false));
+        } else {
+            self.names_mut(to_slot.0)?.live.insert(to_slot.1.clone(), inode);
+        }
         self.touch(from_slot.0)?;
         self.touch(to_slot.0)?;
         self.unsynced_names.push(NameChange::Rename { from: from_slot, to: to_slot, inode });
@@ -320,6 +355,9 @@ impl World {
     }
 
     pub(super) fn sync(&mut self, inode: InodeNumber) -> Result<(), Errno> {
+        if self.has(Habit::SyncsNothing) {
+            return Ok(());
+        }
         let file = self.file_mut(inode)?;
         for written in file.unsynced.extract_if(.., |written| !written.given_up) {
             if file.durable.len() < written.range.end {
@@ -342,6 +380,9 @@ impl World {
     /// Makes the changes of a directory's names durable, together with earlier ones that they build upon.
     pub(super) fn sync_names(&mut self, directory: InodeNumber) -> Result<(), Errno> {
         self.names(directory)?;
+        if self.has(Habit::SyncsNothing) {
+            return Ok(());
+        }
         let mut wanted: Vec<Slot> = Vec::new();
         let mut covered = vec![false; self.unsynced_names.len()];
         for (change, covered) in self.unsynced_names.iter().zip(&mut covered).rev() {

@@ -10,6 +10,8 @@ use account::reader::ReadError;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Exit {
     Ok,
+    /// What was examined can lose mail.
+    Refused,
     Usage,
     /// What was looked at is damaged, or what was asked cannot be.
     Data,
@@ -28,6 +30,7 @@ impl Exit {
     pub(crate) fn code(self) -> u8 {
         match self {
             Self::Ok => 0,
+            Self::Refused => 1,
             Self::Usage => 64,
             Self::Data => 65,
             Self::NoUser => 67,
@@ -43,8 +46,9 @@ impl Exit {
 }
 
 impl Exit {
-    const ALL: [Self; 11] = [
+    const ALL: [Self; 12] = [
         Self::Ok,
+        Self::Refused,
         Self::Usage,
         Self::Data,
         Self::NoUser,

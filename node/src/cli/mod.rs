@@ -1,7 +1,8 @@
 //! The command line: what can be typed, and where it runs.
 //!
 //! Most commands run inside a node: the words are sent over its admin socket as they were typed, and parsed there by
-//! these same definitions. `demo`, `serve`, `config check|show`, `pw`, `completions` and `man` need no node.
+//! these same definitions. `demo`, `serve`, `doctor`, `config check|show`, `pw`, `completions` and `man`
+//! need no node.
 //!
 //! Invariants
 //! - Every command ends with one of the codes in [`exit`]; what went wrong is said on standard error.
@@ -13,6 +14,7 @@ mod choose;
 mod client;
 mod cluster;
 mod config;
+mod doctor;
 mod dump;
 pub(crate) mod elsewhere;
 pub(crate) mod exit;
@@ -76,7 +78,7 @@ pub(crate) struct Cli {
     pub(crate) command: Command,
 }
 
-const EXIT_CODES: &str = "Exit codes: 0 done, 64 usage, 65 damaged or impossible, 67 no such user, 68 no such \
+const EXIT_CODES: &str = "Exit codes: 0 done, 1 what was examined can lose mail, 64 usage, 65 damaged or impossible, 67 no such user, 68 no such \
                           mailbox, message or node, 70 trouble of ours, 73 cannot create, 74 disk, 75 try again, \
                           77 not permitted, 78 configuration";
 
@@ -120,6 +122,8 @@ pub(crate) enum Command {
     /// Check, print or reload a configuration
     #[command(subcommand)]
     Config(config::ConfigCommand),
+    /// Examine a directory and its mount: what could lose mail, and what to change
+    Doctor(doctor::DoctorArgs),
     /// Hash a password
     Pw(pw::PwArgs),
     /// Try a login
@@ -194,6 +198,7 @@ fn run(cli: Cli, words: Vec<OsString>) -> ExitCode {
         Command::Serve(args) => serve::run(&args, &cli.globals),
         Command::Config(config::ConfigCommand::Check(args)) => config::check(&args, cli.globals.json),
         Command::Config(config::ConfigCommand::Show(args)) => config::show(&args, cli.globals.json),
+        Command::Doctor(args) => doctor::run(&args, cli.globals.json),
         Command::Pw(args) => pw::run(&args, cli.globals.json),
         Command::Completions(args) => man::completions(&args),
         Command::Man(args) => man::pages(&args),
@@ -249,6 +254,7 @@ pub(crate) async fn dispatch(context: &mut Context, command: Command) -> Result<
         Command::Demo(_)
         | Command::Serve(_)
         | Command::Config(config::ConfigCommand::Check(_) | config::ConfigCommand::Show(_))
+        | Command::Doctor(_)
         | Command::Pw(_)
         | Command::Completions(_)
         | Command::Man(_) => Err(Failure::usage("this command does not run inside a node")),

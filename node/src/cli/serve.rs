@@ -32,7 +32,9 @@ pub(crate) fn run(args: &ServeArgs, globals: &Globals) -> Result<Exit, Failure> 
         Ok(()) => Ok(Exit::Ok),
         Err(error) => {
             tracing::error!("{error:#}");
-            Err(Failure::new(Exit::Software, format!("{error:#}")))
+            let is_unfit = error.downcast_ref::<crate::mail_volume::Unfit>().is_some();
+            let exit = if is_unfit { Exit::Config } else { Exit::Software };
+            Err(Failure::new(exit, format!("{error:#}")))
         }
     }
 }

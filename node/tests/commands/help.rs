@@ -8,6 +8,7 @@ const COMMANDS: &[&[&str]] = &[
     &["config", "check"],
     &["config", "show"],
     &["config", "reload"],
+    &["doctor"],
     &["pw"],
     &["auth", "test"],
     &["who"],

@@ -9,6 +9,7 @@ mod accounts;
 mod cluster;
 mod configuration;
 mod demo;
+mod doctor;
 mod help;
 mod messages;
 mod moving;

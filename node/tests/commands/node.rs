@@ -103,23 +103,36 @@ impl Node {
         std::fs::create_dir(&sockets).unwrap();
         std::fs::set_permissions(&sockets, std::fs::Permissions::from_mode(0o777)).unwrap();
         std::fs::write(at.join("roost.toml"), Self::config("info")).unwrap();
-        let log = std::fs::File::create(at.join("log")).unwrap();
-        let child = Command::new(ROOST)
+        let child = Self::serve(at);
+        let mut node = Self { directory, child };
+        node.wait_until_ready();
+        node
+    }
+
+    /// Serves again after a stop, with a log of its own.
+    pub(crate) fn start_again(&mut self) {
+        self.child = Self::serve(self.directory.path());
+        self.wait_until_ready();
+    }
+
+    fn serve(at: &Path) -> Child {
+        Command::new(ROOST)
             .args(["serve", "--until-stdin-ends", "--config"])
             .arg(at.join("roost.toml"))
             .stdin(Stdio::piped())
             .stdout(Stdio::null())
-            .stderr(log)
+            .stderr(std::fs::File::create(at.join("log")).unwrap())
             .spawn()
-            .unwrap();
-        let mut node = Self { directory, child };
+            .unwrap()
+    }
+
+    fn wait_until_ready(&mut self) {
         eventually("ready", || {
-            if let Some(status) = node.child.try_wait().unwrap() {
-                panic!("the node ended: {status}\n{}", node.log());
+            if let Some(status) = self.child.try_wait().unwrap() {
+                panic!("the node ended: {status}\n{}", self.log());
             }
-            node.log().contains("ready").then_some(())
+            self.log().contains("ready").then_some(())
         });
-        node
     }
 
     fn config(level: &str) -> String {

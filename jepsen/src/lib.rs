@@ -26,6 +26,7 @@ pub mod hosts;
 pub mod lab;
 pub mod nemesis;
 pub mod server;
+pub mod shared;
 pub mod site;
 pub mod strangers;
 pub mod timeline;

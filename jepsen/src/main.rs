@@ -8,7 +8,8 @@ use clap::{Parser, Subcommand, ValueEnum};
 use jepsen::hosts::{Missing, inside, is_inside, missing};
 use jepsen::lab;
 use jepsen::server::{Kind, Setup};
-use jepsen::site::{self, takeover};
+use jepsen::shared;
+use jepsen::site::{self, rollback, takeover};
 use jepsen::workload::garbage::{self, Verdict};
 use jepsen::workload::{bugs, compare, kill, load, lock, scale};
 
@@ -124,6 +125,16 @@ enum Workload {
         #[arg(long)]
         list: Option<PathBuf>,
     },
+    /// Let the file server lose what it had promised to keep; every account shows all of it, or is reported
+    Rollback {
+        #[command(flatten)]
+        options: rollback::Lossy,
+    },
+    /// Count what two Dovecots do to one mail store on NFS that they share, and what Roost does
+    Shared {
+        #[command(flatten)]
+        options: shared::Options,
+    },
     /// What a guest of `nfs` runs
     #[command(hide = true)]
     Agent { address: Ipv4Addr },
@@ -171,6 +182,19 @@ fn main() -> anyhow::Result<ExitCode> {
             let options = site::Options { nfs: Some(vers), ..options };
             return site(&options, slices, list.as_deref());
         }
+        Workload::Rollback { options } => {
+            if let On::Elsewhere(code) = on_hosts(true)? {
+                return Ok(code);
+            }
+            print!("{}", rollback::run(&options)?);
+        }
+        Workload::Shared { options } if options.json => {
+            if let On::Elsewhere(code) = on_hosts(true)? {
+                return Ok(code);
+            }
+            println!("{}", shared::json(&options)?);
+        }
+        Workload::Shared { options } => print!("{}", shared::table(&options)?),
         Workload::Agent { address } => lab::agent::serve(address)?,
         Workload::Takeover { measured } => {
             if let On::Elsewhere(code) = on_hosts(false)? {

@@ -31,7 +31,7 @@ const MEMORY_MIB: u32 = 384;
 /// Seconds of NFSv4 lease and of grace. Real servers have 90.
 const LEASE_S: u32 = 10;
 pub(super) const EXPORT: &str = "/srv/export";
-const EXPORTED: &str = "sync,no_subtree_check,no_root_squash,insecure,fsid=0";
+const EXPORTED: &str = "no_subtree_check,no_root_squash,insecure,fsid=0";
 const CONSOLE_SHOWN: usize = 3_000;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,6 +60,25 @@ impl Role {
         match self {
             Self::Server => 768,
             Self::Client => 192,
+        }
+    }
+}
+
+/// What clients may do, and what they are promised.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Export {
+    Normal,
+    ReadOnly,
+    /// What is acknowledged is not on the disk yet, whatever a client asks for.
+    Async,
+}
+
+impl Export {
+    fn options(self) -> &'static str {
+        match self {
+            Self::Normal => "rw,sync",
+            Self::ReadOnly => "ro,sync",
+            Self::Async => "rw,async",
         }
     }
 }
@@ -211,7 +230,7 @@ impl Guest {
             ("SEE", seen.join(" ")),
             ("INSMOD", tools.loading(self.role.modules())?.join(" ")),
             ("LEASE", LEASE_S.to_string()),
-            ("EXPORT", format!("rw,{EXPORTED}")),
+            ("EXPORT", format!("{},{EXPORTED}", Export::Normal.options())),
             ("ARGUMENTS_lockd", format!("nlm_grace_period={LEASE_S}")),
         ];
         Ok(settings.map(|(name, value)| format!("export {name}='{value}'\n")).concat())
@@ -300,10 +319,9 @@ impl Guest {
         Ok(String::from_utf8_lossy(&ran.stdout).into_owned())
     }
 
-    /// At the server: whether clients may write.
-    pub(super) fn export(&self, writable: bool) -> anyhow::Result<()> {
-        let how = if writable { "rw" } else { "ro" };
-        let line = format!("exportfs -o {how},{EXPORTED} '*:{EXPORT}' && exportfs -f");
+    /// At the server.
+    pub(super) fn export(&self, how: Export) -> anyhow::Result<()> {
+        let line = format!("exportfs -o {},{EXPORTED} '*:{EXPORT}' && exportfs -f", how.options());
         self.shell(&line, Duration::from_secs(30)).map(drop)
     }
 }

@@ -24,8 +24,8 @@ use clap::ValueEnum;
 use crate::hosts::{self, Missing, Number, network::Network};
 use crate::strangers::find;
 use crate::wait;
-pub use guest::Guest;
 use guest::{Common, EXPORT, Role};
+pub use guest::{Export, Guest};
 pub use running::Running;
 
 pub const MOUNTED: &str = "/mnt/nfs";
@@ -166,9 +166,13 @@ impl Lab {
         if std::ptr::eq(guest, &self.server) { Ok(()) } else { self.mount(guest) }
     }
 
-    /// Clients may only read, or write again.
-    pub fn export(&self, writable: bool) -> anyhow::Result<()> {
-        self.server.export(writable)
+    pub fn boot_if_off(&self, guest: &Guest) -> anyhow::Result<()> {
+        if guest.is_on() { Ok(()) } else { self.boot(guest) }
+    }
+
+    /// From now on, and until the server is booted again.
+    pub fn export(&self, how: Export) -> anyhow::Result<()> {
+        self.server.export(how)
     }
 
     /// Waits until the export takes a write of every client.

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::Lane;
 use crate::history::Phase::{Begins, Ends};
-use crate::lab::SERVER;
+use crate::lab::{Export, SERVER};
 
 /// What a command in a guest may take.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -90,9 +90,9 @@ impl Lane<'_> {
     pub(super) fn export_read_only(&mut self) -> anyhow::Result<()> {
         let lab = self.site.lab()?;
         self.site.fault("export-read-only", &[SERVER], Begins);
-        lab.export(false)?;
+        lab.export(Export::ReadOnly)?;
         self.lasts(2_000, 15_000);
-        lab.export(true)?;
+        lab.export(Export::Normal)?;
         self.site.fault("export-read-only", &[SERVER], Ends);
         Ok(())
     }

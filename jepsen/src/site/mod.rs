@@ -13,6 +13,7 @@ mod layout;
 pub mod node;
 mod place;
 mod reading;
+pub mod rollback;
 mod run;
 pub mod slices;
 pub mod takeover;
@@ -297,6 +298,16 @@ impl Site {
             std::thread::sleep(Duration::from_millis(50));
         }
         wrong
+    }
+
+    /// Lines in which nodes complain of what they found.
+    pub(crate) fn errors(&self) -> usize {
+        let logs = self.nodes().filter_map(|number| Some(self.node(number).ok()?.log()));
+        let complaints = |log: String| {
+            let lines = log.lines();
+            lines.filter(|line| line.contains(" ERROR ") || line.contains("panicked at")).count()
+        };
+        logs.map(complaints).sum()
     }
 
     fn log_tails(&self) -> String {

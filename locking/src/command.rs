@@ -220,6 +220,12 @@ pub enum Command {
         store: u64,
         marks: Marks,
     },
+    /// The owner gives buckets that nothing is under way in to another node's live session, many in one step. Nodes of
+    /// level 0 do not know it: see [`crate::peer::message::LEVEL`].
+    GiveAway {
+        buckets: Vec<(Bucket, Epoch)>,
+        to: NodeId,
+    },
 }
 
 /// What a group that keeps buckets is told of the first group.
@@ -283,6 +289,7 @@ impl Command {
             Self::FoundGroups { .. } => "found-groups",
             Self::Mirror(_) => "mirror",
             Self::Mark { .. } => "mark",
+            Self::GiveAway { .. } => "give-away",
         }
     }
 }
@@ -336,7 +343,7 @@ pub enum Answer {
     /// The answer to entries that are not requests.
     Nothing,
     Opened(SessionId),
-    /// What of the wanted buckets the session holds now. What is missing is held by another live session.
+    /// What of the named buckets the session that was to have them holds now. What is missing is held by another.
     Granted(Vec<Run>),
     /// The records that were refused, by their place in the request. All others were accepted.
     Witnessed {

@@ -243,9 +243,12 @@ impl State {
             return answer;
         }
         let answer = self.carry_out(index, &request.command, touched);
-        // A grant is idempotent by nature: what the session holds is answered as it is. Its answer can be long, and
-        // is not remembered.
-        if !matches!(request.command, Command::Grant { .. } | Command::Assign { .. }) {
+        // Grants are idempotent by nature: what the session holds is answered as it is. Their answers can be long, and
+        // are not remembered.
+        if !matches!(
+            request.command,
+            Command::Grant { .. } | Command::Assign { .. } | Command::GiveAway { .. }
+        ) {
             self.remember(index, request.id, answer.clone());
             touched.heads = true;
         }
@@ -299,6 +302,7 @@ impl State {
             Command::SetDraining { node, draining } => Ok(self.set_draining(*node, *draining)),
             Command::FoundGroups { site, incarnation, groups } => self.found(*site, *incarnation, *groups),
             Command::Mirror(mirror) => self.mirror(mirror),
+            Command::GiveAway { buckets, to } => self.give_away(buckets, *to, touched),
         };
         result.unwrap_or_else(Answer::Refused)
     }
@@ -558,6 +562,31 @@ impl State {
             self.grant_one(bucket, session, touched);
         }
         Ok(Answer::Done)
+    }
+
+    /// §7.1 for many at once. What its live owner gives, and was not asked to hand over, goes to the other node; at no
+    /// time is any of it nobody's.
+    fn give_away(
+        &mut self,
+        buckets: &[(Bucket, Epoch)],
+        to: NodeId,
+        touched: &mut Touched,
+    ) -> Result<Answer, Refusal> {
+        let session = self.live_session_of(to).ok_or(Refusal::NoSession)?;
+        if !self.may_be_given(to) {
+            return Err(Refusal::NodeDraining);
+        }
+        let mut theirs = Vec::new();
+        for (bucket, epoch) in buckets {
+            let is_held = self.bucket(*bucket).session() == Some(session);
+            let is_owned = matches!(self.bucket(*bucket).holder, Holder::Owned(_));
+            let is_given = is_owned && self.live_owner(*bucket, *epoch).is_ok();
+            if is_given && !is_held {
+                self.release(*bucket, *epoch, touched)?;
+            }
+            theirs.extend((is_given || is_held).then_some(*bucket));
+        }
+        Ok(Answer::Granted(self.grant_all(theirs, session, touched)))
     }
 
     fn accept_all(&mut self, records: &[Record], touched: &mut Touched) -> Result<Answer, Refusal> {

@@ -384,6 +384,44 @@ fn a_bucket_for_a_node_that_is_gone_is_anybodys() {
 }
 
 #[test]
+fn an_owner_gives_many_buckets_away_in_one_step_and_only_its_own() {
+    // (§7.1, L-SM1, L-SM2)
+    let mut service = Service::founded(1);
+    let (one, two, three) = (service.open(1), service.open(2), service.open(3));
+    let granted: Vec<Epoch> = (3..=6).map(|bucket| service.grant(one, bucket).expect("free")).collect();
+    let first = granted[0];
+    let (others, theirs) = (service.grant(three, 7).expect("free"), service.grant(two, 8).expect("free"));
+    service.ask(drain(6, first, 3));
+    let stale = first.next().expect("low");
+    let buckets =
+        vec![(3, first), (4, first), (5, stale), (6, first), (7, others.next().expect("low")), (8, first)];
+    let give = Command::GiveAway { buckets: buckets.clone(), to: NodeId(2) };
+    let higher = first.next().expect("low");
+    let runs = vec![Run { first: 3, last: 4, epoch: higher }, Run { first: 8, last: 8, epoch: theirs }];
+    assert_eq!(service.ask(give.clone()), Answer::Granted(runs.clone()));
+    assert_eq!(service.ask(give), Answer::Granted(runs), "its answer was lost");
+    let holder = |service: &Service, bucket| service.state.bucket(bucket).holder;
+    assert_eq!([3, 4, 8].map(|bucket| holder(&service, bucket)), [Holder::Owned(two); 3]);
+    assert_eq!(holder(&service, 5), Holder::Owned(one), "of an epoch that is not its own");
+    assert_eq!(holder(&service, 6), Holder::Draining(one, NodeId(3)), "it was asked for by another");
+    assert_eq!(holder(&service, 7), Holder::Owned(three));
+    assert_eq!(service.witness(3, first, 1), Err(Refusal::StaleEpoch));
+    assert_eq!(service.witness(3, higher, 1), Ok(()));
+    assert_eq!(service.witness(5, first, 1), Ok(()));
+
+    let again = Command::GiveAway { buckets: vec![(5, first)], to: NodeId(2) };
+    service.ask(Command::SetDraining { node: NodeId(2), draining: true });
+    assert_eq!(service.ask(again.clone()), Answer::Refused(Refusal::NodeDraining));
+    service.ask(Command::SetDraining { node: NodeId(2), draining: false });
+    service.ask(Command::SessionExpire { session: two });
+    assert_eq!(service.ask(again), Answer::Refused(Refusal::NoSession));
+    assert_eq!(service.witness(5, first, 2), Ok(()), "what could not be given stays");
+    service.ask(Command::SessionExpire { session: one });
+    let dead = Command::GiveAway { buckets: vec![(5, first)], to: NodeId(3) };
+    assert_eq!(service.ask(dead), Answer::Granted(Vec::new()), "only by a live owner");
+}
+
+#[test]
 fn only_the_live_owner_hands_a_bucket_over() {
     // (L-SM2)
     let mut service = Service::founded(1);

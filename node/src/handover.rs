@@ -33,7 +33,7 @@ const _: () = assert!(
     CLIENTS_WAIT.as_millis() < SESSIONS_WAIT.as_millis() && SESSIONS_WAIT.as_millis() < CAP.as_millis()
 );
 /// How long we wait to see that the bucket is the other node's, once it is.
-const SEEN_WAIT: Duration = Duration::from_secs(2);
+pub(crate) const SEEN_WAIT: Duration = Duration::from_secs(2);
 /// Buckets that leave at a time.
 const AT_ONCE: usize = 64;
 /// Between two looks at what is to leave, should no change of the map be heard of.
@@ -105,6 +105,19 @@ impl Departures {
     fn begin(&self, bucket: u16) -> bool {
         let has_room = |leaving: &BTreeSet<u16>| leaving.len() < AT_ONCE;
         self.leaving.send_if_modified(|leaving| has_room(leaving) && leaving.insert(bucket))
+    }
+
+    /// Enters those of many that nothing else has entered yet. Nothing is waited for in them, so there may be many.
+    pub(crate) fn begin_unused(&self, buckets: &[u16]) -> BTreeSet<u16> {
+        let mut begun = BTreeSet::new();
+        self.leaving.send_modify(|leaving| {
+            begun.extend(buckets.iter().copied().filter(|bucket| leaving.insert(*bucket)));
+        });
+        begun
+    }
+
+    pub(crate) fn end_unused(&self, buckets: &BTreeSet<u16>) {
+        self.leaving.send_modify(|leaving| leaving.retain(|bucket| !buckets.contains(bucket)));
     }
 
     fn end(&self, bucket: u16) {

@@ -12,6 +12,7 @@ pub mod cli;
 pub mod condition;
 pub mod demo;
 pub mod driver;
+pub mod emptying;
 pub mod forward;
 pub mod handover;
 pub mod http;

@@ -4,10 +4,11 @@
 //! - A node whose lease is over owns nothing and answers nothing, whatever it was granted (L-LE1).
 //! - Whoever is asked for an account that nobody owns asks to own it: the first one that does is granted it (L-SM1).
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use futures::future::BoxFuture;
 use locking::{Bucket, GrantError, Locking, NodeId};
 use model::AccountId;
 use tokio::runtime::Handle;
@@ -152,5 +153,22 @@ impl Owners for BucketOwners {
         let nodes = self.locking.nodes().into_iter();
         let others = nodes.filter(|node| node.id != own && node.session.is_some() && !node.draining);
         others.map(|node| node.id.0).collect()
+    }
+
+    fn to_give_away(&self) -> Option<(Vec<u16>, BTreeMap<NodeId, usize>)> {
+        if !self.has_lease() {
+            return None;
+        }
+        self.locking.to_give_away()
+    }
+
+    fn give_away(&self, buckets: Vec<u16>, to: NodeId) -> BoxFuture<'static, Result<BTreeSet<u16>, String>> {
+        let locking = self.locking.clone();
+        Box::pin(async move {
+            if !locking.may_give_away().await {
+                return Err("not all nodes of the site are up and of this version".to_owned());
+            }
+            locking.give_away(buckets, to).await.map_err(|error| error.to_string())
+        })
     }
 }

@@ -190,6 +190,26 @@ impl Registry {
         accounts.iter().filter(|account| account.snapshot.borrow().is_some()).count()
     }
 
+    /// Buckets with an account that is open, or about to be.
+    pub fn used(&self) -> BTreeSet<u16> {
+        lock(&self.open).open.keys().map(|id| id.bucket()).collect()
+    }
+
+    /// Those of these buckets that have no account here, open or about to be. Nothing is opened in them until
+    /// [`Self::free`].
+    pub fn hold_unused(&self, buckets: &BTreeSet<u16>) -> BTreeSet<u16> {
+        let mut accounts = lock(&self.open);
+        let used: BTreeSet<u16> = accounts.open.keys().map(|id| id.bucket()).collect();
+        let unused: BTreeSet<u16> = buckets.difference(&used).copied().collect();
+        accounts.leaving.extend(&unused);
+        unused
+    }
+
+    /// Accounts may be opened in such buckets again, if they are ours.
+    pub fn free(&self, buckets: &BTreeSet<u16>) {
+        lock(&self.open).leaving.retain(|bucket| !buckets.contains(bucket));
+    }
+
     /// The bucket is another node's: its accounts are no longer here.
     pub fn let_go(&self, bucket: u16) {
         let gone = {

@@ -8,10 +8,12 @@
 //! - Whatever was refused was not begun, so it may be tried elsewhere: at most [`NOT_OWNER_MAX`] times by nodes that are
 //!   reached, and as long as [`OWNER_WAIT`] while nobody owns the account or its owner cannot be reached.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures::future::BoxFuture;
+use locking::NodeId;
 use model::AccountId;
 use rpc::peer::{Channel, Channels};
 use rpc::relay::{self, CarryError, Declined, Open, Pipe};
@@ -80,6 +82,21 @@ pub trait Owners: Send + Sync + 'static {
     /// Nodes that could own what is this node's.
     fn others(&self) -> Vec<u8> {
         Vec::new()
+    }
+
+    /// If this node is being emptied: its buckets that it was not asked to hand over, and who can have them, with how many
+    /// each of those owns.
+    fn to_give_away(&self) -> Option<(Vec<u16>, BTreeMap<NodeId, usize>)> {
+        None
+    }
+
+    /// Makes another node the owner of such buckets, which nothing is under way in. Says which are gone.
+    fn give_away(
+        &self,
+        _buckets: Vec<u16>,
+        _to: NodeId,
+    ) -> BoxFuture<'static, Result<BTreeSet<u16>, String>> {
+        Box::pin(std::future::ready(Err(NOTHING_TO_GIVE.to_owned())))
     }
 }
 
@@ -200,6 +217,14 @@ impl Router {
 
     pub fn others(&self) -> Vec<u8> {
         self.owners.others()
+    }
+
+    pub fn to_give_away(&self) -> Option<(Vec<u16>, BTreeMap<NodeId, usize>)> {
+        self.owners.to_give_away()
+    }
+
+    pub async fn give_away(&self, buckets: Vec<u16>, to: NodeId) -> Result<BTreeSet<u16>, String> {
+        self.owners.give_away(buckets, to).await
     }
 
     /// Waits until this node, too, sees that the bucket has another owner.
@@ -334,7 +359,6 @@ async fn wait(version: &mut watch::Receiver<u64>, until: Instant) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
     use std::sync::Mutex;
 
     use super::*;

@@ -44,8 +44,8 @@ use crate::tenure::Keeper;
 use crate::users::Homes;
 use crate::volume_watch::VolumeWatch;
 use crate::{
-    admin, balancer, handover, http, mail_volume, options, peer, privileges, protocols, router, site_log,
-    time, tls, volume, volume_watch,
+    admin, balancer, emptying, handover, http, mail_volume, options, peer, privileges, protocols, router,
+    site_log, time, tls, volume, volume_watch,
 };
 
 /// How often accounts are asked whether they have something lazy to do.
@@ -356,6 +356,7 @@ async fn listen(
     doors.relay.open(receiving(config, &front, closing));
     doors.admin.open(Arc::clone(running));
     tokio::spawn(handover::follow(Arc::clone(&running.services), ended.clone()));
+    tokio::spawn(emptying::follow(Arc::clone(&running.services), ended.clone()));
     tokio::spawn(router::end_moved(running.services.router.clone(), Arc::clone(&running.services.live)));
     for http in sockets.http {
         let listener = tokio::net::TcpListener::from_std(http)?;

@@ -12,6 +12,7 @@ use super::holdings::Holdings;
 use super::{GrantError, Locking, Requests, Tenure, lock, unexpected};
 use crate::clock::boottime;
 use crate::command::{Answer, Bucket, Command, NodeId, Run, SessionId, Wanted};
+use crate::peer::message::LEVEL;
 use crate::raft::machine::Moved;
 use crate::server::{NoAnswer, PROPOSE_MAX, Voter};
 
@@ -170,15 +171,67 @@ impl Locking {
         }
     }
 
-    /// Gives a node those of these buckets that no live session holds: after a crash, or to spread them. Returns how
-    /// many of them it holds then.
-    pub async fn assign(&self, buckets: Vec<Bucket>, to: NodeId) -> Result<usize, GrantError> {
+    /// Whether [`Self::give_away`] may be asked for: all nodes of the site are up and of a version that knows it.
+    pub async fn may_give_away(&self) -> bool {
+        self.0.voter.all_understand(LEVEL).await
+    }
+
+    /// Gives those of these buckets that this session holds to another node, as many as there are in one step. The
+    /// caller has nothing under way in them. Returns those that are gone; the others stay, or are not known to have gone.
+    pub async fn give_away(&self, buckets: Vec<Bucket>, to: NodeId) -> Result<BTreeSet<Bucket>, GrantError> {
+        let of_shards = self.by_shard(buckets);
+        let each = of_shards.map(|(shard, buckets)| self.give_away_in(shard, buckets, to));
+        Ok(try_join_all(each).await?.into_iter().flatten().collect())
+    }
+
+    async fn give_away_in(
+        &self,
+        shard: &Shard,
+        buckets: Vec<Bucket>,
+        to: NodeId,
+    ) -> Result<BTreeSet<Bucket>, GrantError> {
+        let (holdings, reader) = (&self.0.holdings, shard.voter.reader());
+        let mut requests = shard.requests.lock().await;
+        let given: Vec<(Bucket, Epoch)> =
+            buckets.into_iter().filter_map(|bucket| Some((bucket, holdings.leave(bucket)?))).collect();
+        let asked = Command::GiveAway { buckets: given.clone(), to };
+        let stay = |left: &BTreeSet<Bucket>| {
+            let stayed = given.iter().map(|(bucket, _)| *bucket).filter(|bucket| !left.contains(bucket));
+            reader.read(|state| stayed.for_each(|bucket| holdings.stay(bucket, state)));
+        };
+        match requests.ask(&shard.voter, asked).await? {
+            Answer::Granted(runs) => {
+                let left: BTreeSet<Bucket> = runs.iter().flat_map(|run| run.first..=run.last).collect();
+                if left.len() < given.len() {
+                    // What has not gone is as the map says that knows of this.
+                    shard.voter.confirm().await?;
+                    stay(&left);
+                }
+                Ok(left)
+            }
+            Answer::Refused(refusal) => {
+                stay(&BTreeSet::new());
+                Err(GrantError::Refused(refusal))
+            }
+            other @ (Answer::Done | Answer::Nothing | Answer::Opened(_) | Answer::Witnessed { .. }) => {
+                Err(unexpected(&other).into())
+            }
+        }
+    }
+
+    /// Buckets with the group that keeps them, where there are any.
+    fn by_shard(&self, buckets: Vec<Bucket>) -> impl Iterator<Item = (&Shard, Vec<Bucket>)> {
         let mut of_shards = vec![Vec::new(); self.0.shards.len()];
         for bucket in buckets {
             of_shards[usize::from(bucket) % self.0.shards.len()].push(bucket);
         }
-        let each = self.0.shards.iter().zip(of_shards).filter(|(_, buckets)| !buckets.is_empty());
-        let each = each.map(|(shard, buckets)| assign_in(shard, buckets, to));
+        self.0.shards.iter().zip(of_shards).filter(|(_, buckets)| !buckets.is_empty())
+    }
+
+    /// Gives a node those of these buckets that no live session holds: after a crash, or to spread them. Returns how
+    /// many of them it holds then.
+    pub async fn assign(&self, buckets: Vec<Bucket>, to: NodeId) -> Result<usize, GrantError> {
+        let each = self.by_shard(buckets).map(|(shard, buckets)| assign_in(shard, buckets, to));
         Ok(try_join_all(each).await?.into_iter().sum())
     }
 
@@ -186,6 +239,10 @@ impl Locking {
     /// [`Self::to_hand_over`], finishes what it has begun and calls [`Self::hand_over`].
     pub async fn drain(&self, bucket: Bucket, to: Option<NodeId>) -> Result<(), GrantError> {
         let shard = self.0.shard(bucket);
+        if !shard.voter.leads() {
+            // A map that lags would name an epoch that is over.
+            shard.voter.confirm().await?;
+        }
         let mut requests = shard.requests.lock().await;
         let epoch = shard.voter.reader().read(|state| state.bucket(bucket).epoch);
         match requests.ask(&shard.voter, Command::Drain { bucket, epoch, to }).await? {

@@ -120,6 +120,25 @@ impl Locking {
         wanted
     }
 
+    /// If this node is being emptied: the buckets of its session that nobody has asked it to hand over, and the nodes that
+    /// can have them, with what those own. `None`: it is not, or nobody can.
+    pub fn to_give_away(&self) -> Option<(Vec<Bucket>, BTreeMap<NodeId, usize>)> {
+        let nodes = self.nodes();
+        nodes.iter().find(|node| node.id == self.0.node && node.draining)?;
+        let takes = nodes.iter().filter(|node| node.session.is_some() && !node.draining);
+        let takes: BTreeMap<NodeId, usize> = takes.map(|node| (node.id, node.buckets as usize)).collect();
+        if takes.is_empty() {
+            return None;
+        }
+        let (session, mut owned) = (self.session(), Vec::new());
+        self.0.each_bucket(|state, bucket| match state.bucket(bucket).holder {
+            Holder::Owned(owner) if owner == session => owned.push(bucket),
+            Holder::Draining(..) | Holder::Owned(_) | Holder::Free => {}
+        });
+        owned.sort_unstable();
+        Some((owned, takes))
+    }
+
     /// Where a bucket is.
     pub fn placed(&self, bucket: Bucket) -> Placed {
         self.0.shard(bucket).voter.reader().read(|state| placed(state, bucket))

@@ -44,10 +44,17 @@ pub enum Kind {
     TransferLeader,
     /// Something for the leader.
     Ask,
+    /// What do you understand?
+    Level,
 }
 
+/// What this build understands of the log. It rises with every command that is added to [`crate::command::Command`],
+/// and such a command is only proposed while all members have said that they know it: one that does not could not go on.
+/// - 1: `GiveAway`.
+pub(crate) const LEVEL: u32 = 1;
+
 impl Kind {
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Hello,
         Self::Append,
         Self::Vote,
@@ -55,6 +62,7 @@ impl Kind {
         Self::Snapshot,
         Self::TransferLeader,
         Self::Ask,
+        Self::Level,
     ];
 
     /// Its number on the wire.
@@ -67,6 +75,7 @@ impl Kind {
             Self::Snapshot => 5,
             Self::TransferLeader => 6,
             Self::Ask => 7,
+            Self::Level => 8,
         }
     }
 
@@ -268,7 +277,7 @@ mod tests {
             assert_eq!(Kind::from_number(kind.number()), Some(kind));
         }
         assert_eq!(Kind::from_number(0), None);
-        assert_eq!(Kind::from_number(8), None);
+        assert_eq!(Kind::from_number(9), None);
     }
 
     #[test]

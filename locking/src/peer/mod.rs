@@ -116,7 +116,8 @@ impl Door {
                 | Kind::PreVote
                 | Kind::Snapshot
                 | Kind::TransferLeader
-                | Kind::Ask => {
+                | Kind::Ask
+                | Kind::Level => {
                     Err(Refused("this node has only begun to start and takes part in nothing yet".to_owned()))
                 }
             },

@@ -255,6 +255,7 @@ fn moved_by(command: &Command) -> Option<Moved<'_>> {
         | Command::SessionExpire { .. }
         | Command::SessionClose { .. }
         | Command::Mirror(_)
+        | Command::GiveAway { .. }
         | Command::Grant { wanted: Wanted::AllFree, .. } => Some(Moved::Any),
         Command::Grant { wanted: Wanted::These(buckets), .. } | Command::Assign { buckets, .. } => {
             Some(Moved::These(buckets))

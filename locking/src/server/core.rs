@@ -19,15 +19,19 @@ use super::life::Life;
 use crate::command::NodeId;
 use crate::lease::Length;
 use crate::peer::message::{
-    Ask, Chunk, ChunkTaken, Frame, Hello, Here, Kind, Phase, RaftId, Remembered, decode, instance_of,
+    Ask, Chunk, ChunkTaken, Frame, Hello, Here, Kind, LEVEL, Phase, RaftId, Remembered, decode, instance_of,
     node_of, raft_id,
 };
 use crate::peer::{Peers, answer_hello, reply};
 use crate::raft::machine::Reader;
+use crate::raft::network::Network;
 use crate::raft::snapshot::{SnapshotFile, Snapshots};
 use crate::raft::store::LogReader;
 use crate::raft::{Raft, Snapshot};
 use crate::state::State;
+
+/// How long another member may take to say what it understands.
+const LEVEL_MAX: Duration = Duration::from_millis(500);
 
 /// A snapshot that arrives.
 pub(super) struct Incoming {
@@ -185,6 +189,30 @@ impl Core {
                 }
                 reply(&self.answer(frame.body).await)
             }
+            Kind::Level => {
+                let _theirs: u32 = self.open(from, kind, &payload)?;
+                reply(&LEVEL)
+            }
+        }
+    }
+
+    /// Whether all members have said just now that they understand so much. One that does not answer has not.
+    pub(super) async fn all_understand(&self, level: u32) -> bool {
+        let membership = self.reader.membership();
+        let others = membership.nodes().map(|(id, _)| *id).filter(|id| *id != self.id);
+        let network = self.network();
+        let asked = others.map(|id| network.call::<u32>(id, Kind::Level, LEVEL, LEVEL_MAX));
+        let answered = futures::future::join_all(asked).await;
+        answered.into_iter().all(|theirs| theirs.is_ok_and(|theirs| theirs >= level))
+    }
+
+    pub(super) fn network(&self) -> Network {
+        Network {
+            peers: Arc::clone(&self.peers),
+            me: self.id,
+            store: self.store,
+            group: self.group,
+            nodes: self.nodes.clone(),
         }
     }
 

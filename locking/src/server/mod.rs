@@ -469,6 +469,16 @@ impl Voter {
         matches!(reply, Reply::Changed).then_some(()).ok_or_else(|| asking::unexpected(reply).into())
     }
 
+    /// Whether all members have said just now that they understand commands up to this level.
+    pub(crate) async fn all_understand(&self, level: u32) -> bool {
+        self.core.all_understand(level).await
+    }
+
+    /// Whether this node leads, as far as it knows.
+    pub(crate) fn leads(&self) -> bool {
+        self.core.term().is_some()
+    }
+
     /// The addresses that the membership itself knows, of nodes that were let in later.
     pub(crate) fn addresses(&self) -> BTreeMap<u8, String> {
         let membership = self.reader().membership();

@@ -8,7 +8,6 @@
 //! - Nobody is asked to stand whose log is known to be shorter than another's that answers: it would not be elected.
 
 use std::cmp::Reverse;
-use std::sync::Arc;
 use std::time::Duration;
 
 use openraft::async_runtime::watch::WatchReceiver;
@@ -17,7 +16,6 @@ use openraft::raft::{TransferLeaderRequest, TransferLeaderResponse, VoteRequest,
 use super::Voter;
 use super::core::Core;
 use crate::peer::message::{Kind, RaftId, node_of};
-use crate::raft::network::Network;
 use crate::raft::{LogId, TypeConfig, Vote};
 
 /// How long the others may take to say how long their logs are.
@@ -53,16 +51,6 @@ impl Core {
             if self.follows_another(dead).await {
                 return;
             }
-        }
-    }
-
-    fn network(&self) -> Network {
-        Network {
-            peers: Arc::clone(&self.peers),
-            me: self.id,
-            store: self.store,
-            group: self.group,
-            nodes: self.nodes.clone(),
         }
     }
 

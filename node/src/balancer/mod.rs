@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use locking::{BUCKETS, Locking, NodeId, Role};
+use locking::{BUCKETS, Locking, NodeId, Placed, Role};
 use tokio::sync::watch;
 
 use crate::metrics::{ByKind, Metrics};
@@ -115,6 +115,10 @@ async fn carry_out(act: Act, balancer: &mut Balancer, locking: &Locking, metrics
             Ok(()) => {
                 tracing::debug!(bucket, %from, %to, "a bucket is to be handed over");
                 count("moved", 1);
+            }
+            // It has gone by itself meanwhile, which says nothing about these two nodes.
+            Err(error) if locking.placed(bucket) != Placed::Owned(from) => {
+                tracing::debug!(bucket, %from, %error, "a bucket is not there any more");
             }
             Err(error) => {
                 tracing::debug!(bucket, %from, %to, %error, "a bucket cannot be handed over");

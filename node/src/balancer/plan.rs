@@ -7,7 +7,8 @@
 //!
 //! Invariants
 //! - Nothing goes to a node that is dead or is being emptied, unless no other lives.
-//! - In any second at most [`PAIR_MAX`] buckets are moved between two nodes, and [`SITE_MAX`] in the site (§7.1).
+//! - In any second at most [`PAIR_MAX`] buckets are moved between two nodes, and [`SITE_MAX`] in the site (§7.1). Those that
+//!   nobody uses are not counted: a node that is being emptied gives them away by itself ([`crate::emptying`]).
 //! - A node gives only what it has above its share, and gets only what it lacks: no bucket goes to and fro. It begins
 //!   to give when it has [`EXCESS_MIN`] or a twentieth too many, and stops at its share.
 //! - A hand-over that is refused or slow is taken back and slows down its pair of nodes.
@@ -154,6 +155,20 @@ impl Loads<'_> {
         let load = |member: &&Member| (self.of(member.node), member.node);
         self.eligible.iter().copied().filter(|member| may(member)).min_by_key(load)
     }
+}
+
+/// Shares buckets out over nodes that own so many, so that these own as many each in the end. Neighbours go together, at
+/// most [`ASSIGN_MAX`] at a time.
+pub fn share_out(buckets: &[Bucket], loads: &BTreeMap<NodeId, usize>) -> Vec<(NodeId, Vec<Bucket>)> {
+    let total = loads.values().sum::<usize>() + buckets.len();
+    let share = total.div_ceil(loads.len().max(1));
+    let (mut left, mut given) = (buckets, Vec::new());
+    for (node, load) in loads {
+        let (next, rest) = left.split_at(share.saturating_sub(*load).min(left.len()));
+        given.extend(next.chunks(ASSIGN_MAX).map(|buckets| (*node, buckets.to_vec())));
+        left = rest;
+    }
+    given
 }
 
 impl Balancer {

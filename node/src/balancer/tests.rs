@@ -7,7 +7,7 @@ use locking::{Bucket, NodeId, Placed};
 use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
 
-use super::plan::{Act, Balancer, EXCESS_MIN, Member, PAIR_MAX, SITE_MAX};
+use super::plan::{ASSIGN_MAX, Act, Balancer, EXCESS_MIN, Member, PAIR_MAX, SITE_MAX, share_out};
 
 const TURN: Duration = Duration::from_millis(100);
 const BUCKETS: usize = 512;
@@ -248,6 +248,25 @@ fn a_node_that_is_emptied_owns_nothing_in_the_end() {
     world.members.get_mut(&NodeId(1)).unwrap().draining = true;
     world.settle(5000);
     assert_eq!(world.owned(NodeId(1)), 0);
+}
+
+#[test]
+fn what_is_given_away_together_makes_the_others_even() {
+    let loads = |of: [usize; 3]| (1..).map(NodeId).zip(of).collect::<BTreeMap<_, _>>();
+    for of in [[0, 0, 0], [100, 7, 100], [21_845, 21_846, 0], [5000, 0, 0]] {
+        let buckets: Vec<Bucket> = (1000..6000).collect();
+        let given = share_out(&buckets, &loads(of));
+        let mut together: Vec<Bucket> = given.iter().flat_map(|(_, buckets)| buckets.clone()).collect();
+        together.sort_unstable();
+        assert_eq!(together, buckets, "each once");
+        assert!(given.iter().all(|(_, buckets)| (1..=ASSIGN_MAX).contains(&buckets.len())));
+        let most = (of.iter().sum::<usize>() + buckets.len()).div_ceil(3);
+        for (node, before) in loads(of) {
+            let gets: usize = given.iter().filter(|(to, _)| *to == node).map(|(_, got)| got.len()).sum();
+            assert!(gets == 0 || before + gets <= most, "{node} has {before} and gets {gets}");
+        }
+    }
+    assert_eq!(share_out(&[1, 2], &BTreeMap::new()), [], "there is nobody");
 }
 
 #[test]

@@ -281,4 +281,13 @@ fn an_account_is_moved_and_a_node_is_emptied_by_command() {
     });
     nodes.roost(1, &["cluster", "undrain", &to.to_string()]).ok();
     eventually("it may own again", || (nodes.status(1)["nodes"][to - 1]["draining"] == false).then_some(()));
+
+    // A third of all buckets, of which one is in use: one by one they would take minutes.
+    assert_eq!(nodes.roost(to, &["fetch", &ada, "uid", "all"]).ok(), "uid: 1\n");
+    let drained = nodes.roost(1, &["cluster", "drain", &to.to_string(), "--json"]).json();
+    println!("{} buckets went in {} ms", drained["moved"], drained["ms"]);
+    assert_eq!(nodes.status(1)["nodes"][to - 1]["buckets"], 0);
+    assert_ne!(nodes.owner(1, &ada), to);
+    assert!(drained["ms"].as_u64().is_some_and(|ms| ms < 60_000), "{drained}");
+    assert_eq!(nodes.roost(to, &["fetch", &ada, "uid", "all"]).ok(), "uid: 1\n");
 }

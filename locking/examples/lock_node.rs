@@ -29,7 +29,7 @@ use nfs_compat::DiskFs;
 use rpc::PeerIdentity;
 use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::{TcpListener, TcpStream};
-use tokio_stream::wrappers::TcpListenerStream;
+use tonic::transport::server::TcpIncoming;
 use tonic::transport::{Endpoint, Server};
 
 type Failure = Box<dyn std::error::Error + Send + Sync>;
@@ -95,8 +95,10 @@ async fn accept(from: u8, address: &str, to: u8, door: Arc<Door>) -> Result<(), 
         Ok(request)
     };
     let vouched = tonic::service::interceptor::InterceptedService::new(service(SITE, to, door), vouch);
-    let serving = Server::builder().tcp_nodelay(true).add_service(vouched);
-    tokio::spawn(serving.serve_with_incoming(TcpListenerStream::new(listener)));
+    // The server's own setting is for sockets that it binds itself.
+    let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
+    let serving = Server::builder().add_service(vouched);
+    tokio::spawn(serving.serve_with_incoming(incoming));
     Ok(())
 }
 

@@ -18,7 +18,7 @@ use nfs_compat::DiskFs;
 use rpc::PeerIdentity;
 use tokio::net::TcpListener;
 use tokio::time::Instant;
-use tokio_stream::wrappers::TcpListenerStream;
+use tonic::transport::server::TcpIncoming;
 use tonic::transport::{Endpoint, Server};
 
 const NODES: [u8; 3] = [1, 2, 3];
@@ -39,8 +39,10 @@ async fn listen(to: u8, from: u8, door: Arc<Door>) -> Result<SocketAddr, Failure
         Ok(request)
     };
     let vouched = tonic::service::interceptor::InterceptedService::new(service("a", to, door), vouch);
-    let serving = Server::builder().tcp_nodelay(true).add_service(vouched);
-    tokio::spawn(serving.serve_with_incoming(TcpListenerStream::new(listener)));
+    // The server's own setting is for sockets that it binds itself.
+    let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
+    let serving = Server::builder().add_service(vouched);
+    tokio::spawn(serving.serve_with_incoming(incoming));
     Ok(address)
 }
 

@@ -13,7 +13,7 @@ use nfs_compat::SimFs;
 use rpc::PeerIdentity;
 use rpc::coordination::CallError;
 use tokio::net::TcpListener;
-use tokio_stream::wrappers::TcpListenerStream;
+use tonic::transport::server::TcpIncoming;
 use tonic::transport::{Channel, Endpoint, Server};
 
 use crate::harness::{LONG, SUBKEY, granted, value};
@@ -28,8 +28,10 @@ async fn listen(to: u8, from: u8, door: Arc<Door>) -> SocketAddr {
         Ok(request)
     };
     let vouched = tonic::service::interceptor::InterceptedService::new(service("a", to, door), vouch);
-    let serving = Server::builder().tcp_nodelay(true).add_service(vouched);
-    tokio::spawn(serving.serve_with_incoming(TcpListenerStream::new(listener)));
+    // The server's own setting is for sockets that it binds itself.
+    let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
+    let serving = Server::builder().add_service(vouched);
+    tokio::spawn(serving.serve_with_incoming(incoming));
     address
 }
 

@@ -2,8 +2,11 @@
 //!
 //! Invariants
 //! - It is never the only copy of anything. Whatever is wrong with it, it is moved aside and made again.
-//! - Every round is one batch that holds `last` with all that led to it, then sled's flush, then our own sync of its
-//!   file, because sled does not sync (`dependencies.md`).
+//! - A short round is one batch that holds `last` with all that led to it. A long one takes the head away first, so that
+//!   what a crash leaves of it does not count. Either ends with sled's flush and our own sync of its file, because sled
+//!   does not sync (`dependencies.md`).
+//! - A round leaves most of its thread's time to the service, which lives on the same cores.
+//! - Above [`WITNESSES_MAX`] there is no copy: the snapshot and the log behind it start a node sooner.
 //! - Opened with a hole, it is noticed: each value has a checksum, and all of them together a sum and a count.
 //!
 //! This is the one place beside `nfs-compat` whose files something else writes: sled.
@@ -26,6 +29,7 @@ use serde::{Deserialize, Serialize};
 use super::coding::{self, invalid};
 use super::machine::{Applied, Reader};
 use super::{LogId, StoredMembership};
+use crate::clock::boottime;
 use crate::command::{BUCKETS, Bucket, NodeId, SessionId};
 use crate::marks::Mark;
 use crate::state::{
@@ -35,10 +39,14 @@ use crate::witnesses::Builder;
 
 /// Buckets in one value, so that values stay small.
 const PAGE_BUCKETS: usize = 64;
-/// Witnesses in one batch when everything is written.
-const BATCH_WITNESSES: usize = 10_000;
-/// How far the copy may lie behind.
+/// Witnesses in one batch; a round with more is a long one.
+const BATCH_WITNESSES: usize = 1024;
+/// Witnesses that a copy has at most.
+const WITNESSES_MAX: usize = 1_000_000;
+/// How far the copy may lie behind a service that is not busy.
 const ROUND_EVERY: Duration = Duration::from_secs(1);
+/// A batch is followed by a rest of so many times what it took.
+const REST: u32 = 15;
 const CACHE_BYTES: u64 = 8 << 20;
 /// Directories below the copy's own that sled makes.
 const DEPTH_MAX: u32 = 3;
@@ -151,6 +159,24 @@ pub struct Copy {
     directory: PathBuf,
     store: u64,
     totals: Totals,
+    witnesses_max: usize,
+    /// It is empty on purpose.
+    given_up: bool,
+}
+
+/// Lets a round rest between batches, unless the node is stopping.
+struct Pace<'a>(&'a Receiver<()>);
+
+impl Pace<'_> {
+    fn rest(&self, after: Duration) {
+        // It is over early when the sender is gone, and nothing is ever sent.
+        let _ = self.0.recv_timeout(after * REST);
+    }
+}
+
+fn everything(state: &State) -> Touched {
+    let witnesses = state.shards.iter().flat_map(|shard| shard.witnesses.keys()).collect();
+    Touched { buckets: (0..=Bucket::MAX).collect(), witnesses, heads: true }
 }
 
 impl Copy {
@@ -174,7 +200,8 @@ impl Copy {
             Some((applied, totals)) => (Some(applied), totals),
             None => (None, Totals::default()),
         };
-        Ok((Self { db, directory: directory.to_owned(), store, totals }, applied))
+        let (directory, witnesses_max) = (directory.to_owned(), WITNESSES_MAX);
+        Ok((Self { db, directory, store, totals, witnesses_max, given_up: false }, applied))
     }
 
     fn put(&mut self, batch: &mut sled::Batch, key: Vec<u8>, rest: Option<Vec<u8>>) -> io::Result<()> {
@@ -192,22 +219,6 @@ impl Copy {
         Ok(())
     }
 
-    /// Begins anew: everything but the head, without which nothing of it counts.
-    fn write_all(&mut self, applied: &Applied) -> io::Result<()> {
-        self.db.clear().map_err(io::Error::other)?;
-        self.totals = Totals::default();
-        for shard in &applied.state.shards {
-            for batch_of in shard.witnesses.keys().collect::<Vec<_>>().chunks(BATCH_WITNESSES) {
-                let mut batch = sled::Batch::default();
-                for (bucket, subkey) in batch_of {
-                    self.put_witness(&mut batch, &applied.state, *bucket, subkey)?;
-                }
-                self.db.apply_batch(batch).map_err(io::Error::other)?;
-            }
-        }
-        Ok(())
-    }
-
     fn put_witness(
         &mut self,
         batch: &mut sled::Batch,
@@ -219,29 +230,64 @@ impl Copy {
         self.put(batch, witness_key(bucket, subkey), witness)
     }
 
-    fn write(&mut self, applied: &Applied, touched: &Touched, replaced: bool) -> io::Result<()> {
-        let all = replaced.then(|| Touched {
-            buckets: (0..=Bucket::MAX).collect(),
-            witnesses: BTreeSet::new(),
-            heads: true,
-        });
-        if replaced {
-            self.write_all(applied)?;
+    /// Brings the copy to this state, of which it lacks what was touched: all of it if it was replaced.
+    fn write(&mut self, applied: &Applied, touched: &Touched, replaced: bool, pace: &Pace) -> io::Result<()> {
+        if applied.state.witness_count() > self.witnesses_max {
+            return self.give_up();
+        }
+        let all = (replaced || self.given_up).then(|| everything(&applied.state));
+        if all.is_some() || touched.witnesses.len() > BATCH_WITNESSES {
+            self.begin_long()?;
+        }
+        if all.is_some() {
+            self.db.clear().map_err(io::Error::other)?;
+            (self.totals, self.given_up) = (Totals::default(), false);
         }
         let touched = all.as_ref().unwrap_or(touched);
         let mut batch = sled::Batch::default();
+        let mut begun = boottime();
+        for (place, (bucket, subkey)) in (1..).zip(&touched.witnesses) {
+            self.put_witness(&mut batch, &applied.state, *bucket, subkey)?;
+            if place % BATCH_WITNESSES == 0 && place < touched.witnesses.len() {
+                self.db.apply_batch(std::mem::take(&mut batch)).map_err(io::Error::other)?;
+                pace.rest(boottime().saturating_sub(begun));
+                begun = boottime();
+            }
+        }
+        self.put_pages(&mut batch, &applied.state, &touched.buckets)?;
+        let head = self.head(applied);
+        batch.insert(HEAD_KEY, seal(HEAD_KEY, &coding::encode(&head)?));
+        self.db.apply_batch(batch).map_err(io::Error::other)?;
+        self.sync()?;
+        pace.rest(boottime().saturating_sub(begun));
+        Ok(())
+    }
+
+    /// Takes the head away, without which nothing of a copy counts.
+    fn begin_long(&mut self) -> io::Result<()> {
+        self.db.remove(HEAD_KEY).map_err(io::Error::other)?;
+        self.sync()
+    }
+
+    fn put_pages(
+        &mut self,
+        batch: &mut sled::Batch,
+        state: &State,
+        buckets: &BTreeSet<Bucket>,
+    ) -> io::Result<()> {
         let pages: BTreeSet<usize> =
-            touched.buckets.iter().map(|bucket| usize::from(*bucket) / PAGE_BUCKETS).collect();
+            buckets.iter().map(|bucket| usize::from(*bucket) / PAGE_BUCKETS).collect();
         for page in pages {
             let states: Vec<BucketState> = (page * PAGE_BUCKETS..(page + 1) * PAGE_BUCKETS)
-                .filter_map(|bucket| Some(applied.state.bucket(Bucket::try_from(bucket).ok()?)))
+                .filter_map(|bucket| Some(state.bucket(Bucket::try_from(bucket).ok()?)))
                 .collect();
-            self.put(&mut batch, page_key(page), Some(coding::encode(&states)?))?;
+            self.put(batch, page_key(page), Some(coding::encode(&states)?))?;
         }
-        for (bucket, subkey) in &touched.witnesses {
-            self.put_witness(&mut batch, &applied.state, *bucket, subkey)?;
-        }
-        let head = Head {
+        Ok(())
+    }
+
+    fn head(&self, applied: &Applied) -> Head {
+        Head {
             store: self.store,
             last: applied.last,
             membership: applied.membership.clone(),
@@ -253,10 +299,21 @@ impl Copy {
             draining: applied.state.draining.clone(),
             share: applied.state.share,
             marks: applied.state.marks.clone(),
-        };
-        batch.insert(HEAD_KEY, seal(HEAD_KEY, &coding::encode(&head)?));
-        self.db.apply_batch(batch).map_err(io::Error::other)?;
-        self.sync()
+        }
+    }
+
+    /// Empties the copy of a state that has grown too large for one.
+    fn give_up(&mut self) -> io::Result<()> {
+        if !self.given_up {
+            tracing::info!(
+                accounts_max = self.witnesses_max,
+                "no local copy of so many accounts is kept: snapshot and log start this node sooner"
+            );
+            self.db.clear().map_err(io::Error::other)?;
+            (self.totals, self.given_up) = (Totals::default(), true);
+            self.sync()?;
+        }
+        Ok(())
     }
 
     fn sync(&self) -> io::Result<()> {
@@ -277,7 +334,7 @@ impl Copy {
         loop {
             let waited = stopped.recv_timeout(ROUND_EVERY);
             if let Some((applied, touched, replaced)) = reader.take_changes() {
-                let round = guarded(|| self.write(&applied, &touched, replaced));
+                let round = guarded(|| self.write(&applied, &touched, replaced, &Pace(stopped)));
                 if let Err(error) = round {
                     // An older copy is still a copy; the next start applies the rest from the log.
                     tracing::warn!(%error, "the local copy no longer follows");
@@ -329,8 +386,11 @@ fn load(db: &sled::Db, store: u64) -> io::Result<Option<(Applied, Totals)>> {
         }
     }
     let Some(head) = head else {
-        let empty = totals == Totals::default();
-        return empty.then_some(None).ok_or_else(|| invalid("the head is missing".to_owned()));
+        if totals != Totals::default() {
+            tracing::info!("the local copy was being written when this node stopped; making it again");
+            db.clear().map_err(io::Error::other)?;
+        }
+        return Ok(None);
     };
     if head.totals != totals {
         return Err(invalid("values are missing".to_owned()));
@@ -396,6 +456,93 @@ pub(crate) fn remove_tree(fs: &dyn Fs, directory: &Path, depth: u32) -> nfs_comp
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::command::{Command, Record, Request, RequestId, Value, Wanted};
+
+    const STORE: u64 = 7;
+
+    /// A state with so many accounts, each of which has been witnessed so many times.
+    fn with_accounts(accounts: u32, times: u64) -> Applied {
+        let mut state = State::default();
+        let record = |account: u32, counter| Record {
+            bucket: (account % 4096) as Bucket,
+            epoch: Epoch::new(1, 1),
+            subkey: u128::from(account).to_be_bytes(),
+            value: Value::new(b"value").expect("short"),
+            counter,
+        };
+        let mut commands = vec![
+            Command::Found { site: 1, incarnation: 1 },
+            Command::SessionOpen { node: NodeId(1), replaces_older: true },
+            Command::Grant { session: SessionId(2), wanted: Wanted::AllFree },
+        ];
+        for counter in 1..=times {
+            let records: Vec<Record> = (0..accounts).map(|account| record(account, counter)).collect();
+            commands
+                .extend(records.chunks(500).map(|records| Command::Witness { records: records.to_vec() }));
+        }
+        let mut touched = Touched::default();
+        for (index, command) in (1..).zip(commands) {
+            state.apply(index, &Request { id: RequestId { client: 1, seq: index }, command }, &mut touched);
+        }
+        assert_eq!(state.witness_count(), accounts as usize);
+        Applied { state, ..Applied::default() }
+    }
+
+    fn open(directory: &Path) -> (Copy, Option<Applied>) {
+        Copy::open(directory, STORE).expect("opens")
+    }
+
+    #[test]
+    fn a_long_round_that_is_cut_short_leaves_nothing_that_counts() {
+        let temporary = tempfile::tempdir().expect("a directory");
+        let (mut copy, _) = open(temporary.path());
+        let (before, after) = (with_accounts(3000, 1), with_accounts(3000, 2));
+        let (_going_on, stopped) = channel();
+        let pace = Pace(&stopped);
+        copy.write(&before, &Touched::default(), true, &pace).expect("writes");
+        drop(copy);
+        let (mut copy, found) = open(temporary.path());
+        assert_eq!(found.expect("a state").state, before.state);
+
+        // Its first batch only: `write` would go on.
+        let touched = everything(&after.state);
+        copy.begin_long().expect("begins");
+        let mut batch = sled::Batch::default();
+        for (bucket, subkey) in touched.witnesses.iter().take(BATCH_WITNESSES) {
+            copy.put_witness(&mut batch, &after.state, *bucket, subkey).expect("puts");
+        }
+        copy.db.apply_batch(batch).expect("applies");
+        copy.sync().expect("syncs");
+        drop(copy);
+        let (mut copy, found) = open(temporary.path());
+        assert!(found.is_none(), "values of two states are not a state");
+        copy.write(&after, &Touched::default(), true, &pace).expect("writes");
+        drop(copy);
+        assert_eq!(open(temporary.path()).1.expect("a state").state, after.state);
+    }
+
+    #[test]
+    fn a_state_too_large_has_no_copy_until_it_is_smaller() {
+        let temporary = tempfile::tempdir().expect("a directory");
+        let (mut copy, _) = open(temporary.path());
+        copy.witnesses_max = 100;
+        let (small, large) = (with_accounts(100, 1), with_accounts(101, 1));
+        let (_going_on, stopped) = channel();
+        let (pace, changed) = (Pace(&stopped), everything(&large.state));
+        copy.write(&small, &Touched::default(), true, &pace).expect("writes");
+        for _ in 0..2 {
+            copy.write(&large, &changed, false, &pace).expect("gives up");
+        }
+        drop(copy);
+        let (mut copy, found) = open(temporary.path());
+        assert!(found.is_none());
+        copy.witnesses_max = 100;
+        copy.write(&large, &Touched::default(), true, &pace).expect("gives up");
+        copy.write(&small, &Touched::default(), false, &pace)
+            .expect("writes all of it, whatever was touched");
+        drop(copy);
+        assert_eq!(open(temporary.path()).1.expect("a state").state, small.state);
+    }
 
     #[test]
     fn the_head_of_an_earlier_version_is_read() {

@@ -1,4 +1,8 @@
-//! A host's own disk, small enough to be filled and slow when it shall be: a file with a filesystem in it.
+//! A disk that is ours, small enough to be filled, slow when it shall be, and without power when it shall be: a file with a
+//! filesystem in it.
+//!
+//! Without power: all that the filesystem had not handed to the disk is gone, its own journal's tail too. What it had, stays:
+//! the disk has no cache of its own that could be lost.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::Write as _;
@@ -7,15 +11,20 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 
-use super::{Number, tool};
+use super::tool;
 
-const BYTES: u64 = 192 << 20;
 const FILLER: &str = "filler";
 /// Where the kernel lets us say how many writes a second a disk does for a group of processes.
 const GROUPS: &str = "/sys/fs/cgroup/blkio";
 
+/// Ends a filesystem as it stands (`EXT4_IOC_SHUTDOWN`, without its log being written out). There is no tool for that which
+/// every machine has.
+const POWER_CUT: &str = "import fcntl, os, struct, sys
+fcntl.ioctl(os.open(sys.argv[1], os.O_RDONLY), 0x8004587d, struct.pack('I', 2))";
+
 #[derive(Debug)]
 pub struct Disk {
+    image: PathBuf,
     mounted: PathBuf,
     /// MAJOR:MINOR.
     device: String,
@@ -25,9 +34,9 @@ pub struct Disk {
 
 impl Disk {
     /// Makes it and mounts it at `mounted`.
-    pub fn make(host: Number, image: &Path, mounted: &Path, run: &str) -> anyhow::Result<Self> {
-        File::create(image)?.set_len(BYTES)?;
-        // No blocks kept for root: full is full. What is lost with the power is not at stake here.
+    pub fn make(image: &Path, mounted: &Path, bytes: u64) -> anyhow::Result<Self> {
+        File::create(image)?.set_len(bytes)?;
+        // No blocks kept for root: full is full.
         tool(
             "mkfs.ext4",
             ["-q", "-m", "0", "-F"]
@@ -36,13 +45,37 @@ impl Disk {
                 .chain([image.as_os_str()]),
         )?;
         fs::create_dir_all(mounted)?;
-        tool("mount", ["-o".as_ref(), "loop".as_ref(), image.as_os_str(), mounted.as_os_str()])?;
-        let device = fs::metadata(mounted)?.dev();
-        let device = format!("{}:{}", nix::sys::stat::major(device), nix::sys::stat::minor(device));
-        let group = Path::new(GROUPS).join(format!("{run}-{host}"));
+        let (image, mounted) = (image.to_owned(), mounted.to_owned());
+        let mut disk = Self { image, mounted, device: String::new(), group: None };
+        disk.mount()?;
+        Ok(disk)
+    }
+
+    fn mount(&mut self) -> anyhow::Result<()> {
+        tool("mount", ["-o".as_ref(), "loop".as_ref(), self.image.as_os_str(), self.mounted.as_os_str()])?;
+        let device = fs::metadata(&self.mounted)?.dev();
+        self.device = format!("{}:{}", nix::sys::stat::major(device), nix::sys::stat::minor(device));
+        Ok(())
+    }
+
+    /// Lets it be slow for a group of processes of this name, where the kernel can do that.
+    pub fn grouped(mut self, name: &str) -> Self {
+        let group = Path::new(GROUPS).join(name);
         let slows = Path::new(GROUPS).join("blkio.throttle.write_iops_device").exists();
-        let group = (slows && fs::create_dir(&group).is_ok()).then_some(group);
-        Ok(Self { mounted: mounted.to_owned(), device, group })
+        self.group = (slows && fs::create_dir(&group).is_ok()).then_some(group);
+        self
+    }
+
+    /// From now on nothing reaches it, and all that only the filesystem knew of is lost.
+    pub fn cut_power(&self) -> anyhow::Result<()> {
+        tool("python3", ["-c".as_ref(), POWER_CUT.as_ref(), self.mounted.as_os_str()])?;
+        Ok(())
+    }
+
+    /// Power is back. Nobody may have anything open on it any more.
+    pub fn boot(&mut self) -> anyhow::Result<()> {
+        tool("umount", [&self.mounted])?;
+        self.mount()
     }
 
     /// Counts a process among those of the host.

@@ -83,6 +83,28 @@ impl Lane<'_> {
         self.site.bring_up(host, "boot")
     }
 
+    /// What the host had not synced is gone.
+    pub(super) fn power(&mut self) -> anyhow::Result<()> {
+        let host = self.host();
+        self.site.take_down(host, "power")?;
+        self.site.node(host)?.power_fails()?;
+        self.lasts(500, 8_000);
+        self.site.bring_up(host, "power")
+    }
+
+    /// What nobody had synced is gone, of the mail too.
+    pub(super) fn power_all(&mut self) -> anyhow::Result<()> {
+        for host in self.site.nodes() {
+            self.site.take_down(host, "power-all")?;
+        }
+        self.site.power_fails()?;
+        self.lasts(0, 4_000);
+        for host in self.site.nodes() {
+            self.site.bring_up(host, "power-all")?;
+        }
+        Ok(())
+    }
+
     pub(super) fn clock(&mut self) -> anyhow::Result<()> {
         let host = self.host();
         let step = i64::try_from(self.dice.below(7_200))? - 3_600;

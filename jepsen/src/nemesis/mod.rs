@@ -50,6 +50,10 @@ pub enum Kind {
     Rolling,
     /// A host that went down and was booted: its monotonic clocks are others
     Boot,
+    /// A host without power, and booted again: what its disk was not handed is lost
+    Power,
+    /// All hosts and what the mail lies on without power, and booted again
+    PowerAll,
     /// The wall clock of a host steps
     Clock,
     /// The disk of a `state_dir` is full
@@ -107,7 +111,7 @@ impl Kind {
             // A node that is told to stop while it does not reach its mail can't hand over in time.
             Self::Rolling => Where::Hosts,
             Self::Slow | Self::Cable | Self::Boot | Self::Clock => Where::Hosts,
-            Self::FullDisk | Self::SlowDisk | Self::Wiped => Where::Hosts,
+            Self::FullDisk | Self::SlowDisk | Self::Wiped | Self::Power | Self::PowerAll => Where::Hosts,
             Self::ServerRestart | Self::ServerPause | Self::ServerCut | Self::ServerOneWay => Where::Guests,
             Self::PowerOff | Self::ExportFull | Self::ExportReadOnly => Where::Guests,
         }
@@ -119,6 +123,7 @@ impl Kind {
             Self::ServerCut | Self::ServerOneWay => true,
             Self::Stop | Self::Kill | Self::Bounce | Self::KillAll | Self::Rolling | Self::Boot => false,
             Self::Clock | Self::FullDisk | Self::SlowDisk | Self::Wiped => false,
+            Self::Power | Self::PowerAll => false,
             Self::Move | Self::Drain | Self::Leader => false,
             Self::ServerRestart | Self::ServerPause | Self::PowerOff => false,
             Self::ExportFull | Self::ExportReadOnly => false,
@@ -142,6 +147,7 @@ impl Kind {
                 return None;
             }
             Self::Clock | Self::FullDisk | Self::SlowDisk | Self::Wiped => return None,
+            Self::Power | Self::PowerAll => return None,
             Self::ServerRestart | Self::ServerPause | Self::ServerCut | Self::ServerOneWay => return None,
             Self::PowerOff | Self::ExportFull | Self::ExportReadOnly => return None,
         };
@@ -227,6 +233,8 @@ impl Lane<'_> {
             Kind::KillAll => self.kill_all(),
             Kind::Rolling => self.rolling(),
             Kind::Boot => self.boot(),
+            Kind::Power => self.power(),
+            Kind::PowerAll => self.power_all(),
             Kind::Clock => self.clock(),
             Kind::FullDisk => self.full_disk(),
             Kind::SlowDisk => self.slow_disk(),

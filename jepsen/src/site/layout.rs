@@ -14,6 +14,8 @@ pub(super) const POP3: u16 = 110;
 pub(super) const LMTP: u16 = 24;
 pub(super) const HTTP: u16 = 8080;
 const PEER: u16 = 7001;
+/// The tree of nodes that run beside us.
+pub(super) const MAIL: &str = "mail";
 
 /// Gives a path to the user that nodes run as.
 pub(crate) fn give(path: &Path) -> anyhow::Result<()> {
@@ -28,9 +30,9 @@ pub(super) fn write(site: &Path, nodes: &[&Node], accounts: usize, lease_s: u64)
         .map(|account| format!("{}:{{PLAIN}}{}::::::\n", user(account), password(account)))
         .collect();
     fs::write(site.join("users"), users)?;
-    fs::create_dir(site.join("mail"))?;
+    fs::create_dir_all(site.join(MAIL))?;
     certificates(site, nodes)?;
-    for path in ["", "users", "mail"].map(|name| site.join(name)) {
+    for path in ["", "users", MAIL].map(|name| site.join(name)) {
         give(&path)?;
     }
     let members: String = nodes
@@ -59,7 +61,7 @@ fn config(dir: &Path, node: &Node, members: &str, lease_s: u64) -> anyhow::Resul
          [metrics]\ntoken = \"{TOKEN}\"\n\n[cluster]\nsite = \"a\"\nlease = \"{lease_s}s\"\n\n\
          [cluster.tls]\nca = \"{site}/pki/ca.pem\"\ncertificate = \"{site}/pki/a-{id}.pem\"\n\
          key = \"{site}/pki/a-{id}.key\"\n\n{members}",
-        mail = node.mail(&dir.join("mail")).display(),
+        mail = node.mail(&dir.join(MAIL)).display(),
         state = node.state().display(),
         socket = node.socket().display(),
     ))

@@ -30,7 +30,7 @@ use tempfile::TempDir;
 
 use crate::dice::Dice;
 use crate::history::{Fault, Op, Outcome, Phase, Recorder};
-use crate::hosts::{self, Number, network::Network};
+use crate::hosts::{self, Number, disk::Disk, network::Network};
 use crate::lab::{self, Lab};
 use crate::nemesis::Kind;
 use crate::server::roost_binary;
@@ -47,6 +47,8 @@ const RESTARTED_AFTER: Duration = Duration::from_secs(1);
 const EXCUSED_AFTER: Duration = Duration::from_secs(3);
 /// What happened, as it happens.
 const HISTORY: &str = "history.json";
+/// Room for the mail of a run.
+const MAIL_BYTES: u64 = 2 << 30;
 const START_PATIENCE: Duration = Duration::from_secs(60);
 
 /// What clients do.
@@ -128,6 +130,8 @@ pub struct Site {
     lab: Option<Arc<Lab>>,
     seats: Vec<Seat>,
     arena: Arena,
+    /// What the mail tree of nodes beside us lies on. Unmounted before the directory goes.
+    mail: Mutex<Option<Disk>>,
     dir: TempDir,
 }
 
@@ -154,6 +158,12 @@ impl Site {
                 (network, Some(Arc::new(lab)))
             }
         };
+        let mail = match &lab {
+            None => {
+                Some(Disk::make(&dir.path().join("mail.img"), &dir.path().join(layout::MAIL), MAIL_BYTES)?)
+            }
+            Some(_) => None,
+        };
         let mut dice = Dice::part(options.seed, 7);
         let nodes: anyhow::Result<Vec<Node>> = (1..=options.nodes)
             .map(|number| match &lab {
@@ -170,7 +180,8 @@ impl Site {
             down: AtomicBool::new(false),
             excuse: Mutex::default(),
         });
-        let site = Self { network, lab, seats: seats.collect(), arena, dir };
+        let mail = Mutex::new(mail);
+        let site = Self { network, lab, seats: seats.collect(), arena, mail, dir };
         for number in site.nodes() {
             site.node(number)?.start()?;
         }
@@ -254,6 +265,17 @@ impl Site {
         self.seat(number)?.down.store(false, Ordering::Release);
         self.fault(why, &[number], Phase::Ends);
         Ok(())
+    }
+
+    /// The power of all hosts and of what the mail lies on fails and comes back. All nodes are down by then.
+    pub(crate) fn power_fails(&self) -> anyhow::Result<()> {
+        let mut mail = self.mail.lock().unwrap_or_else(PoisonError::into_inner);
+        let mail = mail.as_mut().context("the disk of a file server is its own")?;
+        mail.cut_power()?;
+        for number in self.nodes() {
+            self.node(number)?.power_fails()?;
+        }
+        mail.boot()
     }
 
     pub(crate) fn excuse(&self, number: Number) -> anyhow::Result<Excused<'_>> {

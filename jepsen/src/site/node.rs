@@ -79,6 +79,13 @@ impl Node {
         }
     }
 
+    /// The power of a host, whose processes are gone by then, fails and comes back.
+    pub fn power_fails(&mut self) -> anyhow::Result<()> {
+        let Place::Host(host) = &mut self.place else { bail!("the disk of a guest is its own") };
+        host.disk.cut_power()?;
+        host.disk.boot()
+    }
+
     pub fn config(&self) -> PathBuf {
         self.dir.join("roost.toml")
     }

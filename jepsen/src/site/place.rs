@@ -25,6 +25,8 @@ const FAKETIME: [&str; 3] = [
     "/usr/lib/aarch64-linux-gnu/faketime/libfaketimeMT.so.1",
     "/usr/lib64/faketime/libfaketimeMT.so.1",
 ];
+/// Room for a node's state.
+const DISK_BYTES: u64 = 192 << 20;
 /// A process that waits for a file server may not die before that answers, or the kernel gives up.
 const DIES_WITHIN: Duration = Duration::from_secs(150);
 
@@ -50,7 +52,8 @@ pub(super) struct Host {
 
 impl Host {
     pub(super) fn make(number: Number, dir: &Path, run: &str, clock_ahead_s: u64) -> anyhow::Result<Self> {
-        let disk = Disk::make(number, &dir.join("disk.img"), &dir.join("disk"), run)?;
+        let disk = Disk::make(&dir.join("disk.img"), &dir.join("disk"), DISK_BYTES)?;
+        let disk = disk.grouped(&format!("{run}-{number}"));
         let host = Self { number, dir: dir.to_owned(), disk, clock_ahead_s };
         let state = host.dir.join("disk").join("state");
         fs::create_dir(&state)?;

@@ -1,7 +1,8 @@
 //! The filesystem with the promises that a mail store needs, knowing nothing of mail.
 //!
 //! Every room that stores something is handed an [`Fs`]. [`disk`] is the operating system's; [`sim`] is one in
-//! memory that loses and tears, by seed, whatever was not synced when it crashes. Nothing outside this crate calls
+//! memory that loses and tears, by seed, whatever was not synced when it crashes, and that hosts can mount over NFS with the
+//! caches of a Linux client ([`sim::NfsClient`]). Nothing outside this crate calls
 //! `std::fs`; clippy's `disallowed_methods` holds that wall.
 
 pub mod disk;

@@ -21,7 +21,7 @@ pub use judge::{judge, unmounted};
 pub use mount::Mount;
 pub use together::{Party, Step};
 
-use crate::{Fs, Space, disk};
+use crate::{ErrorKind, Fs, Space, disk};
 
 /// The kernel's tables are longer on hosts with thousands of containers, and still not this long.
 const TABLE_BYTES_MAX: u64 = 16 << 20;
@@ -211,8 +211,19 @@ impl<'a> Scratch<'a> {
     }
 }
 
-/// Removes a directory of ours with what is in it.
+/// Removes a directory of ours with what is in it. A listing can be old (NFS 3 does not tell two changes of one moment
+/// apart): a change of our own has the next one asked for.
 pub(crate) fn remove_all(fs: &dyn Fs, directory: &Path) -> crate::Result<()> {
+    for _ in 0..Scratch::TRIES {
+        match remove_listed(fs, directory) {
+            Err(error) if error.kind == ErrorKind::NotEmpty => drop(fs.create(&directory.join("again"))),
+            removed => return removed,
+        }
+    }
+    remove_listed(fs, directory)
+}
+
+fn remove_listed(fs: &dyn Fs, directory: &Path) -> crate::Result<()> {
     for entry in fs.read_dir(directory)? {
         let path = directory.join(&entry.name);
         match entry.kind {

@@ -10,6 +10,7 @@
 mod client;
 mod crash;
 mod fault;
+mod nfs;
 mod world;
 
 use std::io;
@@ -25,6 +26,7 @@ use rand::{RngExt, SeedableRng};
 
 pub use client::{Old, SimClient};
 pub use fault::{Call, Habit, Operation};
+pub use nfs::{LookupCache, NfsClient, NfsOptions, NfsVersion};
 
 use crate::replay;
 use crate::{DirEntry, EntryKind, Error, ErrorKind, File, Fs, Metadata, Result, Space};
@@ -256,8 +258,7 @@ impl Fs for SimFs {
     fn set_modified(&self, path: &Path, to: SystemTime) -> Result<()> {
         self.call(Operation::SetModified, path, |world| {
             let inode = world.resolve(path)?;
-            world.inode_mut(inode)?.modified = to;
-            Ok(())
+            world.set_modified(inode, to)
         })
     }
 
@@ -353,11 +354,7 @@ impl File for SimFile {
     }
 
     fn set_modified(&self, to: SystemTime) -> Result<()> {
-        let set = |world: &mut World| {
-            world.inode_mut(self.inode)?.modified = to;
-            Ok(())
-        };
-        self.call(Operation::SetModified, set, |_| {})
+        self.call(Operation::SetModified, |world| world.set_modified(self.inode, to), |_| {})
     }
 
     fn metadata(&self) -> Result<Metadata> {

@@ -5,9 +5,10 @@ use std::path::Path;
 use std::time::{Duration, UNIX_EPOCH};
 
 use nfs_compat::publish::is_temporary;
+use nfs_compat::sim::{NfsClient, NfsOptions, NfsVersion};
 use nfs_compat::{DiskFs, EntryKind, ErrorKind, Fs, SimFs, publish, publish_new};
 
-/// Runs a test over both.
+/// Runs a test over the operating system, the simulated volume, and hosts that mount it.
 fn everywhere(test: impl Fn(&dyn Fs, &Path)) {
     let directory = tempfile::tempdir().unwrap();
     test(&DiskFs::new(), directory.path());
@@ -15,6 +16,12 @@ fn everywhere(test: impl Fn(&dyn Fs, &Path)) {
         let fs = SimFs::new(seed);
         fs.create_dir_all(Path::new("/mail/volume")).unwrap();
         test(&fs, Path::new("/mail/volume"));
+    }
+    for version in [NfsVersion::V3, NfsVersion::V4] {
+        let volume = SimFs::new(9);
+        let host = NfsClient::mount(&volume, NfsOptions::default_of(version));
+        host.create_dir_all(Path::new("/mail/volume")).unwrap();
+        test(&host, Path::new("/mail/volume"));
     }
 }
 

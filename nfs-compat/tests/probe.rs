@@ -6,7 +6,7 @@ use std::path::Path;
 use std::time::{Duration, SystemTime};
 
 use nfs_compat::probe::{Asked, Party, Report, Severity, Step, examine, try_out};
-use nfs_compat::sim::{Habit, Old};
+use nfs_compat::sim::{Habit, NfsClient, NfsOptions, NfsVersion, Old};
 use nfs_compat::{DiskFs, ErrorKind, Fs, SimClient, SimFs, sim::Operation};
 
 const INSIDE: &str = ".ours/probe";
@@ -129,7 +129,7 @@ fn a_volume_that_is_nearly_full_is_warned_of() {
 type Seen = Vec<(&'static str, Option<Duration>)>;
 
 /// Two hosts that run the trial by turns, on clocks of their own.
-fn together(hosts: [&SimClient; 2], volume: &SimFs) -> [(Report, Seen); 2] {
+fn together(hosts: [&dyn Fs; 2], volume: &SimFs, tick: impl Fn(Duration)) -> [(Report, Seen); 2] {
     let start = volume.now();
     let root = Path::new("/mail");
     volume.create_dir_all(root).unwrap();
@@ -143,8 +143,8 @@ fn together(hosts: [&SimClient; 2], volume: &SimFs) -> [(Report, Seen); 2] {
     while done.iter().any(Option::is_none) {
         assert!(elapsed < Duration::from_secs(300), "no end");
         volume.set_now(start + elapsed);
+        tick(elapsed);
         for number in 0..2 {
-            hosts[number].set_elapsed(elapsed);
             if done[number].is_none()
                 && let Step::Done(seen) =
                     parties[number].step(hosts[number], start + elapsed, &mut reports[number]).unwrap()
@@ -163,7 +163,7 @@ fn together(hosts: [&SimClient; 2], volume: &SimFs) -> [(Report, Seen); 2] {
 fn two_hosts_that_see_everything_at_once_find_nothing_and_leave_nothing() {
     let volume = SimFs::new(1);
     let hosts = [SimClient::new(volume.clone()), SimClient::new(volume.clone())];
-    for (report, seen) in together([&hosts[0], &hosts[1]], &volume) {
+    for (report, seen) in together([&hosts[0], &hosts[1]], &volume, |_| {}) {
         assert_eq!(codes(&report), []);
         assert_eq!(seen.len(), 8);
         assert!(
@@ -183,12 +183,39 @@ fn what_a_host_sees_late_is_told_with_its_seconds_and_what_it_never_sees_is_refu
     // The host looks for a name in vain, and believes that for half a minute.
     hosts[1].believe(Path::new(&of_a("missing")), Old::Missing, minute, false);
     hosts[1].believe(Path::new(&of_a("grown-asked")), Old::Shorter(3), hour, true);
-    let [(one, _), (two, seen)] = together([&hosts[0], &hosts[1]], &volume);
+    let [(one, _), (two, seen)] =
+        together([&hosts[0], &hosts[1]], &volume, |elapsed| hosts[1].set_elapsed(elapsed));
     assert_eq!(codes(&one), []);
     assert_eq!(codes(&two), [(Severity::Refuse, "stale"), (Severity::Note, "stale")]);
     let late = seen.iter().find(|(case, _)| *case == "a name that was missing before").unwrap().1.unwrap();
     assert!(late > Duration::from_secs(29) && late < Duration::from_secs(31), "{late:?}");
     assert!(two.findings[0].what.contains("not within 70 s"), "{two:?}");
+}
+
+#[test]
+fn two_linux_hosts_with_their_caches_on_are_late_by_their_timers_and_at_once_when_asked() {
+    for version in [NfsVersion::V3, NfsVersion::V4] {
+        let volume = SimFs::new(1);
+        let hosts = [0, 1].map(|_| NfsClient::mount(&volume, NfsOptions::default_of(version)));
+        for (report, seen) in together([&hosts[0], &hosts[1]], &volume, |_| {}) {
+            assert!(report.refused().next().is_none(), "{report:?}");
+            let late = |what: &str| {
+                let (_, late) = seen.iter().find(|(case, _)| *case == what).unwrap();
+                late.unwrap().as_secs_f64()
+            };
+            assert!((29.0..=30.5).contains(&late("a name that was missing before")), "{version:?} {seen:?}");
+            assert!((2.0..=3.5).contains(&late("the length of a file that grew")), "{version:?} {seen:?}");
+            for prompt in [
+                "what was added to a file, opening it anew",
+                "a rename, in listings",
+                "a name never looked for",
+            ] {
+                assert!(late(prompt) < 0.5, "{version:?} {seen:?}");
+            }
+            let asked = seen.iter().filter(|(what, _)| *what == "the same, the server being asked again");
+            assert!(asked.map(|(_, late)| late.unwrap().as_secs_f64()).all(|late| late < 0.5), "{seen:?}");
+        }
+    }
 }
 
 #[test]

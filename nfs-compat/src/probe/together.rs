@@ -19,6 +19,8 @@ const LOOK: Duration = Duration::from_millis(100);
 pub(super) const WATCHED_FOR: Duration = Duration::from_secs(70);
 /// A node that says nothing for so long, once it has begun, is gone.
 const SILENT_FOR: Duration = Duration::from_secs(120);
+/// After so many looks a listing that shows nothing new is doubted.
+const LOOKS_UNTIL_POKE: u32 = 10;
 /// Names that both try to take.
 const CONTESTED: usize = 40;
 /// An open that waits longer waits for somebody to give something back (`locking.md` §1).
@@ -71,6 +73,7 @@ pub struct Party {
     /// When the other made its changes, by the server's clock.
     changed_ms: Vec<(Case, i64)>,
     won: Won,
+    looks: u32,
 }
 
 /// Which of the contested names a node took.
@@ -95,6 +98,7 @@ impl Party {
             watched: Vec::new(),
             changed_ms: Vec::new(),
             won: Won::default(),
+            looks: 0,
         }
     }
 
@@ -343,14 +347,21 @@ impl Party {
     }
 
     /// Who has come to a phase. Listed, not looked up: a name that was missing once may stay so for a minute.
-    fn marked(&self, fs: &dyn Fs, phase: Phase) -> Result<Vec<String>> {
+    fn marked(&mut self, fs: &dyn Fs, phase: Phase) -> Result<Vec<String>> {
+        self.looks += 1;
+        if self.looks.is_multiple_of(LOOKS_UNTIL_POKE) {
+            // NFS 3 does not tell two changes of one moment apart, but a change of one's own from none.
+            let poke = self.marks().join(format!("poke-{}.{}", self.looks, self.me));
+            drop(fs.create(&poke)?);
+            fs.unlink(&poke)?;
+        }
         let names =
             fs.read_dir(&self.marks())?.into_iter().map(|entry| entry.name.to_string_lossy().into_owned());
         let who = |name: String| Some(name.strip_prefix(phase.word())?.strip_prefix('.')?.to_owned());
         Ok(names.filter_map(who).collect())
     }
 
-    fn has_said(&self, fs: &dyn Fs, phase: Phase) -> Result<bool> {
+    fn has_said(&mut self, fs: &dyn Fs, phase: Phase) -> Result<bool> {
         Ok(self.marked(fs, phase)?.iter().any(|who| Some(who) == self.other.as_ref()))
     }
 

@@ -28,6 +28,7 @@ impl World {
                 inode.modified = inode.modified_durable;
             }
             inode.modified_durable = inode.modified;
+            inode.change += 1;
         }
         self.drop_unreachable();
         self.boot += 1;

@@ -37,6 +37,12 @@ pub(super) struct World {
     /// Bytes that all files together may have.
     pub(super) capacity: Option<u64>,
     pub(super) habits: BTreeSet<Habit>,
+    /// Which host has created a file, as long as its attributes are not set (NFS 3's exclusive create).
+    pub(super) verifiers: BTreeMap<InodeNumber, u64>,
+    /// Files that NFS 4 hosts have open, and how often.
+    pub(super) held: BTreeMap<InodeNumber, u64>,
+    /// Hosts that have mounted it.
+    pub(super) hosts: u64,
     /// The second half of a rename in two steps, and whether it is to be taken now.
     pub(super) halfway: Option<(Slot, InodeNumber, bool)>,
 }
@@ -44,6 +50,8 @@ pub(super) struct World {
 pub(super) struct Inode {
     pub(super) node: Node,
     pub(super) links: u64,
+    /// Rises with every change of it (NFS 4's change attribute).
+    pub(super) change: u64,
     pub(super) modified: SystemTime,
     pub(super) modified_durable: SystemTime,
 }
@@ -95,8 +103,13 @@ impl NameChange {
 
 impl World {
     pub(super) fn new(rng: StdRng, now: SystemTime) -> Self {
-        let root =
-            Inode { node: Node::Directory(Names::default()), links: 1, modified: now, modified_durable: now };
+        let root = Inode {
+            node: Node::Directory(Names::default()),
+            links: 1,
+            change: 0,
+            modified: now,
+            modified_durable: now,
+        };
         Self {
             inodes: BTreeMap::from([(ROOT, root)]),
             next_inode: ROOT + 1,
@@ -107,6 +120,9 @@ impl World {
             faults: Faults::default(),
             capacity: None,
             habits: BTreeSet::new(),
+            verifiers: BTreeMap::new(),
+            held: BTreeMap::new(),
+            hosts: 0,
             halfway: None,
         }
     }
@@ -210,7 +226,7 @@ impl World {
         let inode = self.next_inode;
         self.next_inode += 1;
         let now = self.now;
-        self.inodes.insert(inode, Inode { node, links: 1, modified: now, modified_durable: now });
+        self.inodes.insert(inode, Inode { node, links: 1, change: 0, modified: now, modified_durable: now });
         self.names_mut(at.0)?.live.insert(at.1.clone(), inode);
         self.touch(at.0)?;
         self.unsynced_names.push(NameChange::Add { at, inode });
@@ -294,8 +310,22 @@ impl World {
 
     fn touch(&mut self, directory: InodeNumber) -> Result<(), Errno> {
         let now = self.now;
-        self.inode_mut(directory)?.modified = now;
+        self.set_modified(directory, now)
+    }
+
+    pub(super) fn set_modified(&mut self, inode: InodeNumber, to: SystemTime) -> Result<(), Errno> {
+        let inode = self.inode_mut(inode)?;
+        inode.modified = to;
+        inode.change += 1;
         Ok(())
+    }
+
+    pub(super) fn release(&mut self, inode: InodeNumber) {
+        let opens = self.held.entry(inode).or_default();
+        *opens = opens.saturating_sub(1);
+        if *opens == 0 {
+            self.held.remove(&inode);
+        }
     }
 
     pub(super) fn used_bytes(&self) -> u64 {
@@ -350,8 +380,7 @@ impl World {
         }
         file.live[start..end].copy_from_slice(bytes);
         file.unsynced.push(Written { range: start..end, given_up: false });
-        self.inode_mut(inode)?.modified = now;
-        Ok(())
+        self.set_modified(inode, now)
     }
 
     pub(super) fn sync(&mut self, inode: InodeNumber) -> Result<(), Errno> {

@@ -219,6 +219,10 @@ impl Fs for ProcessFs {
         self.pass(path)?.metadata(path)
     }
 
+    fn directory(&self, path: &Path) -> Result<Metadata> {
+        self.pass(path)?.directory(path)
+    }
+
     fn space(&self, path: &Path) -> Result<Space> {
         self.pass(path)?.space(path)
     }

@@ -98,6 +98,12 @@ impl Fs for DiskFs {
             .map_err(|error| Error::new("look up", path, error))
     }
 
+    fn directory(&self, path: &Path) -> Result<Metadata> {
+        // An NFS client asks the server when a directory is opened; when a name is looked up, only if what it knows is old.
+        retried(|| OpenOptions::new().read(true).open(path)?.metadata().map(|found| metadata(&found)))
+            .map_err(|error| Error::new("look up directory", path, error))
+    }
+
     fn space(&self, path: &Path) -> Result<Space> {
         let volume = retried(|| nix::sys::statvfs::statvfs(path).map_err(io::Error::from))
             .map_err(|error| Error::new("measure the volume of", path, error))?;

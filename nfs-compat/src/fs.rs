@@ -38,6 +38,9 @@ pub trait Fs: Send + Sync + 'static {
     fn sync_dir(&self, path: &Path) -> Result<()>;
     /// Looks a name up, following symbolic links.
     fn metadata(&self, path: &Path) -> Result<Metadata>;
+    /// Looks a directory up as the file server has it now, so that its time tells whether another host changed the names
+    /// in it. What [`Fs::metadata`] says of a directory may be a minute old.
+    fn directory(&self, path: &Path) -> Result<Metadata>;
     /// Free space on the volume that holds `path`.
     fn space(&self, path: &Path) -> Result<Space>;
     /// Sets a file's modification time.

@@ -247,6 +247,10 @@ impl Fs for SimFs {
         })
     }
 
+    fn directory(&self, path: &Path) -> Result<Metadata> {
+        self.metadata(path)
+    }
+
     fn space(&self, path: &Path) -> Result<Space> {
         self.call(Operation::Space, path, |world| {
             world.resolve(path)?;

@@ -89,6 +89,11 @@ impl Fs for Measured {
         self.fs.metadata(path)
     }
 
+    fn directory(&self, path: &Path) -> Result<Metadata> {
+        self.count("stat");
+        self.fs.directory(path)
+    }
+
     fn space(&self, path: &Path) -> Result<Space> {
         self.count("statfs");
         self.fs.space(path)

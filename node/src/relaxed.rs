@@ -63,6 +63,10 @@ impl Fs for Relaxed {
         self.0.metadata(path)
     }
 
+    fn directory(&self, path: &Path) -> Result<Metadata> {
+        self.0.directory(path)
+    }
+
     fn space(&self, path: &Path) -> Result<Space> {
         self.0.space(path)
     }

@@ -158,6 +158,10 @@ impl Fs for SimClient {
         self.volume.metadata(path).map(|metadata| seen(metadata, old))
     }
 
+    fn directory(&self, path: &Path) -> Result<Metadata> {
+        self.volume.directory(path)
+    }
+
     fn space(&self, path: &Path) -> Result<Space> {
         self.volume.space(path)
     }

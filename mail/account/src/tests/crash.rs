@@ -225,6 +225,9 @@ impl Fs for Lying {
     fn metadata(&self, path: &std::path::Path) -> nfs_compat::Result<Metadata> {
         self.0.metadata(path)
     }
+    fn directory(&self, path: &std::path::Path) -> nfs_compat::Result<Metadata> {
+        self.0.directory(path)
+    }
     fn space(&self, path: &std::path::Path) -> nfs_compat::Result<Space> {
         self.0.space(path)
     }

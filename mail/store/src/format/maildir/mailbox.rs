@@ -64,8 +64,10 @@ impl Mailbox {
         self.directory.join(part).join(format!("{base}{}", place.suffix))
     }
 
+    /// As the file server has them: an older one would hide a neighbour's change for a minute, and for good once a change
+    /// of ours has followed it.
     fn mtimes(&self, fs: &dyn Fs) -> Result<[SystemTime; 2]> {
-        let modified = |part| fs.metadata(&self.directory.join(part)).map(|metadata| metadata.modified);
+        let modified = |part| fs.directory(&self.directory.join(part)).map(|metadata| metadata.modified);
         Ok([modified("new")?, modified("cur")?])
     }
 

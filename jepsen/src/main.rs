@@ -9,7 +9,7 @@ use jepsen::hosts::{Missing, inside, is_inside, missing};
 use jepsen::lab;
 use jepsen::server::{Kind, Setup};
 use jepsen::shared;
-use jepsen::site::{self, rollback, takeover};
+use jepsen::site::{self, neighbours, rollback, takeover};
 use jepsen::workload::garbage::{self, Verdict};
 use jepsen::workload::{bugs, compare, kill, load, lock, scale};
 
@@ -130,6 +130,11 @@ enum Workload {
         #[command(flatten)]
         options: rollback::Lossy,
     },
+    /// Let procmail, a script and a mail program change a Maildir on NFS from another client while a site serves it
+    Neighbours {
+        #[command(flatten)]
+        options: neighbours::Beside,
+    },
     /// Count what two Dovecots do to one mail store on NFS that they share, and what Roost does
     Shared {
         #[command(flatten)]
@@ -187,6 +192,12 @@ fn main() -> anyhow::Result<ExitCode> {
                 return Ok(code);
             }
             print!("{}", rollback::run(&options)?);
+        }
+        Workload::Neighbours { options } => {
+            if let On::Elsewhere(code) = on_hosts(true)? {
+                return Ok(code);
+            }
+            print!("{}", neighbours::run(&options)?);
         }
         Workload::Shared { options } if options.json => {
             if let On::Elsewhere(code) = on_hosts(true)? {

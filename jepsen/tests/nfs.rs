@@ -8,7 +8,7 @@ use std::process::Command;
 use jepsen::hosts::Missing;
 use jepsen::lab::missing;
 use jepsen::server::Kind;
-use jepsen::strangers::skip;
+use jepsen::strangers::{find, skip};
 
 /// What half a minute has time for; `jepsen nfs` does more.
 const NEMESES: &str =
@@ -44,12 +44,32 @@ fn a_site_over_nfs_loses_nothing_when_its_file_server_fails() -> anyhow::Result<
     let seed: u64 = std::env::var("ROOST_NFS_SEED").map_or(Ok(fresh), |seed| seed.parse())?;
     let seconds = std::env::var("ROOST_NFS_SECONDS").unwrap_or_else(|_| "20".to_owned());
     let version = if seed.is_multiple_of(2) { "4.2" } else { "3" };
-    let mut command = Command::new(env!("CARGO_BIN_EXE_jepsen"));
-    command.args(["nfs", "--vers", version, "--seed", &seed.to_string(), "--seconds", &seconds]);
-    let output = command.args(["--nemeses", NEMESES]).output()?;
+    let seed = seed.to_string();
+    play(&["nfs", "--vers", version, "--seed", &seed, "--seconds", &seconds, "--nemeses", NEMESES])
+}
+
+#[test]
+fn what_neighbours_on_the_mount_do_is_seen_at_every_node_in_time() -> anyhow::Result<()> {
+    const NAME: &str = "what_neighbours_on_the_mount_do_is_seen_at_every_node_in_time";
+    for program in ["neomutt", "script"] {
+        if find(program).is_none() {
+            skip(NAME, &format!("no {program} here"));
+            return Ok(());
+        }
+    }
+    if !guests_for(NAME) {
+        return Ok(());
+    }
+    let seed = RandomState::new().hash_one(NAME) % 1_000_000;
+    let version = if seed.is_multiple_of(2) { "3" } else { "4.2" };
+    play(&["neighbours", "--vers", version, "--seed", &seed.to_string(), "--rounds", "1"])
+}
+
+fn play(arguments: &[&str]) -> anyhow::Result<()> {
+    let output = Command::new(env!("CARGO_BIN_EXE_jepsen")).args(arguments).output()?;
     let told =
         format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     println!("{told}");
-    assert!(output.status.success(), "seed {seed}: {told}");
+    assert!(output.status.success(), "jepsen {}: {told}", arguments.join(" "));
     Ok(())
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::Lane;
 use crate::history::Phase::{Begins, Ends};
 use crate::lab::{Export, SERVER};
+use crate::site::{Excused, Site};
 
 /// What a command in a guest may take.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -77,8 +78,10 @@ impl Lane<'_> {
         self.site.bring_up(host, "power-off")
     }
 
+    /// A node that starts meanwhile may say that it can't, and end.
     pub(super) fn export_full(&mut self) -> anyhow::Result<()> {
         let lab = self.site.lab()?;
+        let _excused = excuse_all(self.site)?;
         self.site.fault("export-full", &[SERVER], Begins);
         let filled = lab.server().shell(FILL, PATIENCE);
         self.lasts(2_000, 15_000);
@@ -87,8 +90,10 @@ impl Lane<'_> {
         filled.map(drop)
     }
 
+    /// The same holds here.
     pub(super) fn export_read_only(&mut self) -> anyhow::Result<()> {
         let lab = self.site.lab()?;
+        let _excused = excuse_all(self.site)?;
         self.site.fault("export-read-only", &[SERVER], Begins);
         lab.export(Export::ReadOnly)?;
         self.lasts(2_000, 15_000);
@@ -96,4 +101,8 @@ impl Lane<'_> {
         self.site.fault("export-read-only", &[SERVER], Ends);
         Ok(())
     }
+}
+
+fn excuse_all(site: &Site) -> anyhow::Result<Vec<Excused<'_>>> {
+    site.nodes().map(|node| site.excuse(node)).collect()
 }

@@ -130,6 +130,7 @@ pub fn json(options: &Options) -> anyhow::Result<String> {
                 accounts: options.accounts,
                 keep: false,
                 nfs: Some(options.vers),
+                neighbours: 0,
             })?;
             let addresses = [site.lab()?.client(1)?.address(), site.lab()?.client(2)?.address()];
             let tally = measure(options, addresses)?;

@@ -10,6 +10,7 @@
 mod clients;
 pub(crate) mod commands;
 mod layout;
+pub mod neighbours;
 pub mod node;
 mod place;
 mod reading;
@@ -102,6 +103,9 @@ pub struct Options {
     /// Nodes run in guests that mount the mail tree over this version of NFS
     #[arg(skip)]
     pub nfs: Option<lab::Version>,
+    /// Guests that mount it too, and run no node
+    #[arg(skip)]
+    pub neighbours: Number,
 }
 
 fn lease_seconds(text: &str) -> Result<u64, String> {
@@ -154,7 +158,7 @@ impl Site {
         let (network, lab) = match options.nfs {
             None => (hosts::make(options.nodes)?, None),
             Some(version) => {
-                let (lab, network) = make_lab(options.nodes, version, dir.path())?;
+                let (lab, network) = make_lab(options.nodes + options.neighbours, version, dir.path())?;
                 (network, Some(Arc::new(lab)))
             }
         };
@@ -341,12 +345,12 @@ impl Site {
     }
 }
 
-/// A file server and a guest for each node, with room for the site's mail.
-fn make_lab(nodes: Number, version: lab::Version, dir: &Path) -> anyhow::Result<(Lab, Network)> {
+/// A file server and guests that mount it, with room for the site's mail.
+fn make_lab(guests: Number, version: lab::Version, dir: &Path) -> anyhow::Result<(Lab, Network)> {
     let roost = roost_binary()?;
     let seen =
         vec![dir.to_owned(), roost.parent().context("the server's binary has no directory")?.to_owned()];
-    let (lab, network) = Lab::make(nodes, version, dir, seen)?;
+    let (lab, network) = Lab::make(guests, version, dir, seen)?;
     let line = "mkdir -p /srv/export/mail && chown nobody /srv/export/mail";
     lab.server().shell(line, START_PATIENCE)?;
     Ok((lab, network))

@@ -66,7 +66,7 @@ type Acknowledged = BTreeMap<usize, BTreeSet<String>>;
 
 /// Does it, and tells what became of each account. Only inside of namespaces of our own.
 pub fn run(options: &Lossy) -> anyhow::Result<String> {
-    let site = Site::start(&Options {
+    let mut site = Site::start(&Options {
         seed: options.seed,
         seconds: 0,
         workloads: Vec::new(),
@@ -76,16 +76,22 @@ pub fn run(options: &Lossy) -> anyhow::Result<String> {
         accounts: options.accounts,
         keep: false,
         nfs: Some(options.vers),
+        neighbours: 0,
     })?;
     let told = play(&site, options);
+    if told.is_err() {
+        site.dir.disable_cleanup(true);
+    }
     let again = || {
         let loss =
             options.loss.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default();
         let vers = options.vers.name();
         format!(
-            "{}seed {seed}; run it again: cargo run -p jepsen -- rollback --vers {vers} --loss {loss} --seed {seed}",
+            "{}seed {seed}; run it again: cargo run -p jepsen -- rollback --vers {vers} --loss {loss} --seed {seed}\nlogs \
+             and disks are in {dir}",
             site.log_tails(),
-            seed = options.seed
+            seed = options.seed,
+            dir = site.dir().display()
         )
     };
     told.with_context(again)

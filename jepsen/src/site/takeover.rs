@@ -80,6 +80,7 @@ pub fn run(measured: &Measured) -> anyhow::Result<String> {
         accounts: measured.accounts,
         keep: false,
         nfs: None,
+        neighbours: 0,
     })?;
     let mut dice = Dice::part(measured.seed, 3);
     let mut table = "| how the owner goes | rounds | deliveries | p50 | p99 | max | promised p99 |\n\

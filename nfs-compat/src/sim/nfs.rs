@@ -580,6 +580,19 @@ impl Fs for NfsClient {
         }
     }
 
+    /// As [`DiskFs`](crate::DiskFs) does it: opening has the client ask.
+    fn directory(&self, path: &Path) -> Result<Metadata> {
+        let mut host = self.host();
+        let inode = self.walk(&mut host, path)?;
+        match self.ask(&mut host, inode, path) {
+            Err(error) if error.kind == ErrorKind::Stale => {
+                let inode = self.walk(&mut host, path)?;
+                self.ask(&mut host, inode, path).map(|cached| cached.metadata)
+            }
+            found => found.map(|cached| cached.metadata),
+        }
+    }
+
     fn space(&self, path: &Path) -> Result<Space> {
         self.volume.space(path)
     }

@@ -124,6 +124,18 @@ fn a_listing_that_opens_its_directory_anew_shows_a_new_name_and_has_it_found() {
 }
 
 #[test]
+fn a_directory_that_is_asked_for_shows_a_neighbours_change_and_one_that_is_looked_up_does_not() {
+    for version in BOTH {
+        let lab = Lab::default_of(version);
+        let before = lab.b.metadata(path("/d")).unwrap().modified;
+        lab.pause();
+        write(&lab.a, "/d/new", b"x");
+        assert_eq!(lab.b.metadata(path("/d")).unwrap().modified, before);
+        assert!(lab.b.directory(path("/d")).unwrap().modified > before);
+    }
+}
+
+#[test]
 fn a_directory_that_is_held_open_is_listed_as_it_was_for_thirty_seconds_on_v3() {
     for (version, seconds) in [(NfsVersion::V3, 30.0), (NfsVersion::V4, 0.0)] {
         let lab = Lab::default_of(version);

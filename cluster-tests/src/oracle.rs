@@ -362,6 +362,7 @@ pub fn nothing_was_done(refused: &Refused) -> bool {
         | Refused::OverQuota { .. }
         | Refused::NoSpace(_)
         | Refused::Deposed
+        | Refused::NoMajority
         | Refused::NotStored(_)
         | Refused::Unavailable(_) => true,
     }

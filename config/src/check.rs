@@ -271,12 +271,18 @@ fn passdb_entry(entry: &PassdbEntry, path: &str, reader: &mut Reader<'_>) {
 /// More logs than that are no faster.
 const GROUPS_MAX: u16 = 64;
 
+/// What is out of date for longer is better not shown.
+const FROZEN_READ_MAX: Duration = Duration::from_secs(600);
+
 fn cluster(config: &Config, reader: &mut Reader<'_>) {
-    let Cluster { site, lease, groups, member, tls } = &config.cluster;
+    let Cluster { site, lease, frozen_read_max, groups, member, tls } = &config.cluster;
     if !is_label(site) {
         reader.complain_at("cluster.site", "a name is letters, digits, - and _; write another");
     }
     between(reader, "cluster.lease", *lease, Duration::from_secs(1), Duration::from_secs(60));
+    if *frozen_read_max > FROZEN_READ_MAX {
+        reader.complain_at("cluster.frozen_read_max", "write a duration of at most 10m");
+    }
     if !(1..=GROUPS_MAX).contains(groups) {
         reader.complain_at("cluster.groups", format!("write a number from 1 to {GROUPS_MAX}"));
     }

@@ -184,6 +184,9 @@ section! {
         site: String = "a".to_owned(),
         /// Node session; take-over of a dead node's accounts starts after it.
         lease: Duration = seconds(5 * SECOND),
+        /// How long sessions go on read-only, and are told so, when the lease is over because the site has no majority; then
+        /// they end. "0s" = they end at once.
+        frozen_read_max: Duration = seconds(MINUTE),
         /// Raft groups that share the accounts; fixed when the site is founded. 8 is enough for 10 million accounts.
         groups: u16 = 1,
         /// The voters of this site; none or one = embedded single-node Raft. A site of new members forms by itself when a

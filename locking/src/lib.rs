@@ -3,7 +3,7 @@
 //! An account is a number here: what buckets, subkeys and values mean is known to those who ask. Design:
 //! `locking.md`; its rule tags (L-…, J…) are cited where they are kept.
 //!
-//! Pure: [`state`] (the replicated state machine) and [`lease`]. Drivers: [`server`] (a voter), [`client`] (what a
+//! Pure: [`state`] (the replicated state machine), [`lease`] and [`standing`]. Drivers: [`server`] (a voter), [`client`] (what a
 //! node asks for) and [`peer`] (how nodes reach each other). [`raft`] fits the consensus library to our disk.
 
 pub mod client;
@@ -14,6 +14,7 @@ pub mod marks;
 pub mod peer;
 pub mod raft;
 pub mod server;
+pub mod standing;
 pub mod state;
 pub mod witnesses;
 
@@ -26,3 +27,4 @@ pub use lease::Length;
 pub use peer::message::Change;
 pub use peer::{Door, Peers};
 pub use server::{ChangeError, Follower, Founding, NoAnswer, Site, StartError};
+pub use standing::Standing;

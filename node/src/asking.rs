@@ -6,11 +6,13 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use account::door::{Done, Reply};
 use account::reader::{ReadError, Reader};
-use account::{MessageView, Request};
+use account::{MessageView, Refused, Request, Snapshot};
 use auth::{Authenticator, Checked, Exchange, Facts, Outcome, Progress, UserRecord};
 use bytes::Bytes;
 use futures::future::BoxFuture;
+use locking::Standing;
 use model::{AccountId, EntryId, MailboxId};
 use rpc::relay::{Login, Open, Pipe};
 use session::{
@@ -49,7 +51,46 @@ pub struct Services {
 pub struct Joined {
     pub account: Arc<Account>,
     pub user: String,
+    /// What was last known here of an account that may be open no longer: what a site without a majority shows.
+    known: Known,
     _counted: Option<SessionGuard>,
+}
+
+/// How an account looked, and what reads its messages. Both are of what counts (L-CM1).
+struct Known {
+    snapshot: Option<Arc<Snapshot>>,
+    reader: Option<Reader>,
+}
+
+impl Joined {
+    fn new(account: Arc<Account>, user: String) -> Self {
+        let known = Known { snapshot: account.snapshot(), reader: account.reader() };
+        Self { known, _counted: account.join(), account, user }
+    }
+
+    /// How the account looks, or looked when it was last open here.
+    pub fn snapshot(&self) -> Option<Arc<Snapshot>> {
+        self.account.snapshot().or_else(|| self.known.snapshot.clone())
+    }
+
+    /// The account looks like this now.
+    pub fn knows(&mut self, snapshot: &Arc<Snapshot>) {
+        self.known.snapshot = Some(Arc::clone(snapshot));
+        if let Some(reader) = self.account.reader() {
+            self.known.reader = Some(reader);
+        }
+    }
+}
+
+/// Whether what a session says may be shown (L-LE1).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Showing {
+    Yes,
+    /// Only to a client that was told that it may be out of date.
+    Marked,
+    /// That is not known yet.
+    Later,
+    No,
 }
 
 /// One session's side of its questions.
@@ -66,6 +107,8 @@ pub struct Asking {
     gathering: Option<Arc<Gathering>>,
     /// The session's id.
     session: String,
+    /// A lease ended since the session came to its account: what it knows of that is not shown under another one.
+    pub cut: bool,
 }
 
 /// A session that goes on at another node.
@@ -118,7 +161,7 @@ impl Asking {
         session: String,
     ) -> Self {
         let mut asking = Self::new(services, service, remote, tls, session);
-        asking.joined = Some(Joined { _counted: account.join(), account, user });
+        asking.joined = Some(Joined::new(account, user));
         asking
     }
 
@@ -140,6 +183,7 @@ impl Asking {
             open_body: None,
             gathering: None,
             session,
+            cut: false,
         }
     }
 
@@ -161,8 +205,16 @@ impl Asking {
     }
 
     /// L-LE1, before anything is shown to a client.
-    pub fn may_answer(&self) -> bool {
-        self.joined.as_ref().is_none_or(|joined| joined.account.may_be_shown())
+    pub fn showing(&self) -> Showing {
+        let Some(joined) = &self.joined else { return Showing::Yes };
+        if !self.cut && joined.account.may_be_shown() {
+            return Showing::Yes;
+        }
+        match self.services.router.standing() {
+            Standing::Frozen => Showing::Marked,
+            Standing::Asking | Standing::Returning => Showing::Later,
+            Standing::Held | Standing::Over => Showing::No,
+        }
     }
 
     pub fn is_tls(&self) -> bool {
@@ -315,12 +367,16 @@ impl Asking {
         let Some(snapshot) = account.snapshot() else {
             return Answer::LoginFailed(LoginFailed::Unavailable("the account was closed".into()));
         };
-        self.joined = Some(Joined { _counted: account.join(), account, user: user.clone() });
+        self.joined = Some(Joined::new(account, user.clone()));
         Answer::LoggedIn(LoggedIn { user, snapshot, final_data: None })
     }
 
-    fn request(&self, ticket: Ticket, request: Request) -> Working {
+    fn request(&mut self, ticket: Ticket, request: Request) -> Working {
         let Some(joined) = &self.joined else { return ready(ticket, not_logged_in()) };
+        if self.services.router.standing().keeps_sessions() {
+            self.cut = true;
+            return ready(ticket, Answer::Account(frozen(joined, &request)));
+        }
         let account = Arc::clone(&joined.account);
         Box::pin(async move { (ticket, Settled::Answer(Answer::Account(account.ask(request).await))) })
     }
@@ -331,7 +387,8 @@ impl Asking {
     }
 
     fn read(&mut self, ticket: Ticket, read: Read) -> Working {
-        let reader = self.joined.as_ref().and_then(|joined| joined.account.reader());
+        let known = |joined: &Joined| joined.account.reader().or_else(|| joined.known.reader.clone());
+        let reader = self.joined.as_ref().and_then(known);
         let Some(reader) = reader else { return ready(ticket, read_without_account(&read)) };
         match read {
             Read::Describe { mailbox, messages } => Box::pin(async move {
@@ -578,6 +635,27 @@ fn failed(error: ReadError) -> ReadFailed {
 
 fn spool_failed(error: nfs_compat::Error) -> SpoolFailed {
     if error.is_full() { SpoolFailed::NoSpace } else { SpoolFailed::Failed(error.to_string()) }
+}
+
+/// What comes of a request while nothing can count: a look shows what is known, and nothing is changed.
+fn frozen(joined: &Joined, request: &Request) -> Result<Done, Refused> {
+    match request {
+        Request::Observe { .. } => {
+            let snapshot = joined.snapshot().ok_or(Refused::NoMajority)?;
+            Ok(Done { reply: Reply::Done, snapshot })
+        }
+        Request::Append(_)
+        | Request::Copy { .. }
+        | Request::Move { .. }
+        | Request::EditFlags(_)
+        | Request::Expunge { .. }
+        | Request::Create { .. }
+        | Request::Delete { .. }
+        | Request::Rename { .. }
+        | Request::Subscribe { .. }
+        | Request::Settle
+        | Request::RebuildIndex => Err(Refused::NoMajority),
+    }
 }
 
 fn ready(ticket: Ticket, answer: Answer) -> Working {

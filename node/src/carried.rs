@@ -278,6 +278,8 @@ impl Session<'_> {
 
 /// Why a session ends whose account got another owner.
 pub const MOVED: &str = "Account has moved to another node";
+/// Why it ends when this node has no lease any more.
+pub const LOST: &str = "This node has lost touch with its site";
 
 /// Moves what can be moved, both ways.
 fn pass(cx: &mut Context<'_>, stream: &mut Stream, pipe: &mut Pipe, ways: &mut Ways) -> Poll<Ended> {

@@ -41,7 +41,8 @@ impl Running {
         metrics.stale_epochs.set(wide(status.counters.stale_epoch));
         metrics.accounts_owned.set(wide(self.services.registry.open_count() as u64));
         metrics.penalised_addresses.set(wide(self.services.auth.counters().penalised_addresses));
-        metrics.site.update(&status, self.locking.may_change(), self.ready().is_ok());
+        let standing = self.locking.standing();
+        metrics.site.update(&status, self.locking.may_change(), standing, self.ready().is_ok());
         metrics.text()
     }
 

@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 
 use bytes::{Buf, Bytes};
 use futures::stream::{FuturesUnordered, StreamExt};
+use locking::Standing;
 use rpc::relay::{Login, Moved};
 use session::blob::Blob;
 use session::{Closing, Doing, Input, Output, Session};
@@ -22,13 +23,14 @@ use tokio::io::{AsyncRead, AsyncWriteExt, ReadBuf};
 use tokio::sync::watch;
 use tokio_rustls::TlsAcceptor;
 
-use crate::asking::{Asking, Found, HandedOver, Settled, Told, Working};
+use crate::asking::{Asking, Found, HandedOver, Joined, Settled, Told, Working};
 use crate::carried::{self, Carried};
 use crate::handover::{Leaving, Outcome};
 use crate::live::{End, Place};
 use crate::metrics::{ByDirection, ByName, Metrics};
 use crate::resume::{Resumed, Resuming};
-use crate::router::Owner;
+use crate::router::{self, Owner};
+use crate::standing::Following;
 use crate::stream::Stream;
 use crate::time;
 
@@ -66,6 +68,7 @@ pub struct Conversation {
     pub edge_moves: bool,
     /// The account is about to leave: the session stops at its next command boundary.
     pub leaving: Option<Leaving>,
+    pub standing: Following,
 }
 
 /// How a session was left.
@@ -87,6 +90,8 @@ enum Event {
     End,
     /// The client has not sent the rest of its command, and the account leaves.
     LeftBehind,
+    /// What this node may show without a lease has changed.
+    Standing,
 }
 
 /// What one round of output led to.
@@ -120,6 +125,7 @@ impl Conversation {
         let taking_part = self.asking.joined.is_some();
         self.take_part();
         loop {
+            self.follow_standing().await;
             match self.output(&mut working).await {
                 Round::Closed(closing) => return Left::Closed(closing),
                 Round::Broken(error) => return Left::Closed(broken(&error)),
@@ -156,9 +162,12 @@ impl Conversation {
                 Event::Changed => {
                     let snapshot = changes.as_mut().and_then(|changes| changes.borrow_and_update().clone());
                     if let Some(snapshot) = snapshot {
+                        self.asking.joined.iter_mut().for_each(|joined| joined.knows(&snapshot));
                         self.session.handle(time::now(), Input::Changed(snapshot));
                     }
                 }
+                // It is followed before anything else is done.
+                Event::Standing => self.asking.cut |= self.asking.joined.is_some(),
                 Event::Deadline => self.session.handle(time::now(), Input::Expired),
                 Event::Stopping => {
                     told_stopping = true;
@@ -193,7 +202,7 @@ impl Conversation {
     }
 
     /// The account is leaving: no command is begun.
-    fn prepare(&mut self, leaving: Leaving) {
+    pub(crate) fn prepare(&mut self, leaving: Leaving) {
         self.leaving = Some(leaving);
         self.session.handle(time::now(), Input::Leaving);
         self.show_latest();
@@ -201,7 +210,7 @@ impl Conversation {
 
     /// What the account looks like by now.
     fn show_latest(&mut self) {
-        let snapshot = self.asking.joined.as_ref().and_then(|joined| joined.account.snapshot());
+        let snapshot = self.asking.joined.as_ref().and_then(Joined::snapshot);
         if let Some(snapshot) = snapshot {
             self.session.handle(time::now(), Input::Changed(snapshot));
         }
@@ -232,6 +241,9 @@ impl Conversation {
             return None;
         }
         self.show_latest();
+        if self.say_thawed().await.is_err() {
+            return Some(Left::Closed(Closing::ClientHungUp));
+        }
         let (user, blob) = (self.session.doing().user, self.session.export(time::now()));
         if let (Some(user), Some(blob)) = (user, blob) {
             return self.go_along(user, blob).await;
@@ -253,6 +265,8 @@ impl Conversation {
         }
         let login = Login::Resumed { blob: blob.bytes().clone() };
         let open = self.asking.open(user, login, Bytes::new());
+        // The account that it comes to can be the one that it was at, with a maildrop for one session.
+        self.asking.leave();
         match self.resuming.services.carry(open).await {
             Settled::Carried(handed) => return Some(Left::Carried(handed)),
             Settled::Opened(Ok(Found::Here(account, user))) => {
@@ -279,9 +293,10 @@ impl Conversation {
     }
 
     /// All that the session knew was said or held back before: what comes now is good-bye.
-    fn say_moved(&mut self) {
+    pub(crate) fn say_moved(&mut self) {
+        let lost = self.resuming.services.router.standing() == Standing::Over;
         self.moved = true;
-        self.session.handle(time::now(), Input::Kicked(carried::MOVED));
+        self.session.handle(time::now(), Input::Kicked(if lost { carried::LOST } else { carried::MOVED }));
     }
 
     /// A session that was served elsewhere is served here from now on.
@@ -290,6 +305,7 @@ impl Conversation {
         (self.session, self.asking) = (session, asking);
         self.told = Doing::default();
         self.leaving = None;
+        self.standing.go_on();
         self.place.served_here();
     }
 
@@ -348,7 +364,7 @@ impl Conversation {
         loop {
             match self.session.poll() {
                 Some(Output::Send(bytes)) => {
-                    if !self.moved && !self.asking.may_answer() {
+                    if !self.may_show().await {
                         return Round::Broken(io::Error::other(
                             "this node does not own the account any more",
                         ));
@@ -393,7 +409,7 @@ impl Conversation {
     }
 
     /// Writes all of `pending`, unless the client takes nothing for too long.
-    async fn write(&mut self, pending: &mut Vec<Bytes>) -> io::Result<()> {
+    pub(crate) async fn write(&mut self, pending: &mut Vec<Bytes>) -> io::Result<()> {
         let mut joined: Bytes = match pending.len() {
             0 => return Ok(()),
             1 => pending.remove(0),
@@ -435,6 +451,8 @@ impl Conversation {
         let (session, stream) = (&mut self.session, &mut self.stream);
         tokio::select! {
             biased;
+            // Before what a client wants, and before the end of sessions whose owner is another one now.
+            () = router::changed(self.standing.changes.as_mut()) => Event::Standing,
             Some((ticket, settled)) = working.next(), if !working.is_empty() => {
                 Event::Settled(ticket, Box::new(settled))
             }

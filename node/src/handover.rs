@@ -58,6 +58,12 @@ pub struct Leaving {
 }
 
 impl Leaving {
+    /// For a session whose account has left already: nobody waits for it.
+    pub fn left() -> Self {
+        let (_, outcome) = watch::channel(Some(Outcome::Left));
+        Self { _busy: None, outcome, clients_until: time::now() + CLIENTS_WAIT }
+    }
+
     /// Until when a client may send the rest of its command.
     pub fn clients_until(&self) -> Instant {
         self.clients_until

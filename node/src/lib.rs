@@ -40,6 +40,7 @@ pub mod seeded;
 pub mod serve;
 pub mod site_log;
 pub mod site_metrics;
+pub mod standing;
 pub mod stream;
 pub mod takeovers;
 pub mod tenure;

@@ -20,6 +20,7 @@ use crate::driver::Conversation;
 use crate::metrics::{ByProtocol, Metrics};
 use crate::protocols::Admit;
 use crate::resume::Resuming;
+use crate::standing::Following;
 use crate::stream::Stream;
 
 /// A TLS handshake takes no longer.
@@ -189,6 +190,7 @@ async fn converse(mut stream: Stream, remote: IpAddr, protocol: &Protocol, front
         resuming,
         edge_moves: false,
         leaving: None,
+        standing: Following::new(&front.services.router),
     };
     async {
         let closing = conversation.run().await;

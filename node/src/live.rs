@@ -128,9 +128,9 @@ impl Live {
     }
 
     /// Ends the sessions whose account has another owner than when they began. Returns how many there were.
-    pub fn end_moved(&self, owner: impl Fn(AccountId) -> Owner) -> usize {
+    pub fn end_moved(&self, has_moved: impl Fn(AccountId, Owner) -> bool) -> usize {
         let sessions = self.lock();
-        let moved = |entry: &&Entry| entry.account.is_some_and(|(account, was)| owner(account) != was);
+        let moved = |entry: &&Entry| entry.account.is_some_and(|(account, was)| has_moved(account, was));
         let mut count = 0;
         for entry in sessions.values().filter(moved) {
             entry.end.send_replace(End::Moved);

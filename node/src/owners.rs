@@ -1,7 +1,8 @@
 //! Owners of accounts as the coordination service of the site knows them.
 //!
 //! Invariants
-//! - A node whose lease is over owns nothing and answers nothing, whatever it was granted (L-LE1).
+//! - A node whose lease is over owns nothing, whatever it was granted, and answers nothing (L-LE1) but, marked, to sessions
+//!   that were there before, while its site has no majority.
 //! - Whoever is asked for an account that nobody owns asks to own it: the first one that does is granted it (L-SM1).
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -9,12 +10,13 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use futures::future::BoxFuture;
-use locking::{Bucket, GrantError, Locking, NodeId};
+use locking::{Bucket, GrantError, Locking, NodeId, Standing};
 use model::AccountId;
 use tokio::runtime::Handle;
 use tokio::sync::watch;
 
 use crate::router::{Handing, Owner, Owners};
+use crate::time;
 
 /// Between two looks at our own lease: the map does not tell that it is over.
 const LEASE_LOOK: Duration = Duration::from_millis(100);
@@ -36,6 +38,7 @@ impl BucketOwners {
         let version = watch::Sender::new(*map.borrow());
         let owners = Arc::new(Self { locking, runtime: Handle::current(), version, asked: Arc::default() });
         tokio::spawn(follow(Arc::downgrade(&owners), map));
+        tokio::spawn(tell_standing(owners.locking.standings()));
         owners
     }
 
@@ -72,15 +75,52 @@ async fn follow(owners: std::sync::Weak<BucketOwners>, mut map: watch::Receiver<
                 let holds = owners.has_lease();
                 if holds != held {
                     held = holds;
-                    if !holds {
-                        tracing::warn!(
-                            "this node has lost touch with its site: it serves nobody until it is back"
-                        );
-                    }
                     owners.tell(0);
                 }
             }
         }
+    }
+}
+
+/// Says in the log what sessions of this node are shown.
+async fn tell_standing(mut standings: watch::Receiver<Standing>) {
+    let mut before = Standing::Held;
+    let mut since = time::now();
+    while standings.changed().await.is_ok() {
+        let standing = *standings.borrow_and_update();
+        let seconds = since.elapsed().as_secs();
+        match standing {
+            Standing::Held => {
+                tracing::info!("this node has touch with its site again after {seconds} s, and serves");
+            }
+            Standing::Asking if before == Standing::Held => {
+                since = time::now();
+                tracing::warn!(
+                    "this node has lost touch with its site: it serves nobody until it knows whether the others go on"
+                );
+            }
+            Standing::Asking => {
+                tracing::warn!(
+                    "this node stood still: it serves nobody before it has asked the others again"
+                );
+            }
+            Standing::Frozen => tracing::warn!(
+                "READ-ONLY: nobody whom this node reaches knows a leader, so the site has no majority. Sessions that were \
+                 there go on reading for at most cluster.frozen_read_max, each is told, and nothing can be changed. Start \
+                 the other nodes, or mend the network between them"
+            ),
+            Standing::Returning => tracing::warn!(
+                "a leader is heard of again after {seconds} s: sessions wait until this node has a lease from it"
+            ),
+            Standing::Over if before == Standing::Frozen => tracing::warn!(
+                "read-only is over after {seconds} s: cluster.frozen_read_max has passed. Sessions end, and this node serves \
+                 nobody until it is back"
+            ),
+            Standing::Over => {
+                tracing::warn!("the others go on without this node: it serves nobody until it is back");
+            }
+        }
+        before = standing;
     }
 }
 
@@ -119,6 +159,22 @@ impl Owners for BucketOwners {
             // Whoever waits looks again: what is granted here counts before the map tells it.
             version.send_modify(|_| ());
         });
+    }
+
+    fn standing(&self) -> Standing {
+        #[cfg(feature = "seeded-bugs")]
+        if crate::seeded::has(crate::seeded::Bug::LeaseIgnored) {
+            return Standing::Held;
+        }
+        self.locking.standing()
+    }
+
+    fn standings(&self) -> Option<watch::Receiver<Standing>> {
+        #[cfg(feature = "seeded-bugs")]
+        if crate::seeded::has(crate::seeded::Bug::LeaseIgnored) {
+            return None;
+        }
+        Some(self.locking.standings())
     }
 
     fn to_hand_over(&self) -> Vec<(u16, u8)> {

@@ -32,6 +32,7 @@ use crate::metrics::ByDirection;
 use crate::registry::Account;
 use crate::resume::{Resumed, Resuming, protocol_name};
 use crate::router::Owner;
+use crate::standing::Following;
 use crate::stream::Stream;
 use crate::users::account_id;
 
@@ -196,6 +197,7 @@ impl Receiving {
             resuming: front.resuming(connection(front, remote, tls), String::new()),
             edge_moves: open.moves,
             leaving: None,
+            standing: Following::new(&front.services.router),
         };
         let by = ByDirection { protocol, direction: "from" };
         front.metrics.forwarded_sessions.get_or_create(&by).inc();

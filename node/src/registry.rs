@@ -358,7 +358,8 @@ impl Account {
     }
 
     async fn opened(&self) -> Result<Arc<Snapshot>, String> {
-        if let Some(snapshot) = self.snapshot() {
+        // What an owner that is deposed had shown is not for somebody who comes now.
+        if let Some(snapshot) = self.snapshot().filter(|_| self.may_be_shown()) {
             return Ok(snapshot);
         }
         let (sender, opened) = oneshot::channel();
@@ -538,6 +539,7 @@ impl Account {
     fn work(&self, owner: Option<Box<Owner>>, turn: Turn) -> Option<Box<Owner>> {
         let asked = !turn.waiting.is_empty() || !turn.opening.is_empty() || !turn.verifying.is_empty();
         let needed = asked || turn.reopen;
+        let owner = if turn.opening.is_empty() { owner } else { self.unless_deposed(owner) };
         let owner = match owner {
             None if needed => self.open_owner(),
             owner => Ok(owner),
@@ -571,16 +573,9 @@ impl Account {
             self.forget();
             owner = None;
         }
-        let deposed = owner.is_some() && self.epoch_is_over();
-        if deposed {
-            tracing::warn!(user = %self.user, "the session with the coordination service was lost: opening again");
-        }
+        owner = self.unless_deposed(owner);
         let idle = turn.tick && self.is_idle(time::unix_us());
-        if deposed {
-            // What is left to be written back is the next owner's to write.
-            owner = None;
-            self.forget();
-        } else if idle || turn.close.is_some() {
+        if idle || turn.close.is_some() {
             self.let_go(owner.take());
         }
         if let Some(sender) = turn.hold {
@@ -600,6 +595,16 @@ impl Account {
             let _ = sender.send(());
         }
         owner
+    }
+
+    /// An owner whose epoch is over goes. What is left to be written back is the next owner's to write.
+    fn unless_deposed(&self, owner: Option<Box<Owner>>) -> Option<Box<Owner>> {
+        let deposed = owner.is_some() && self.epoch_is_over();
+        if deposed {
+            tracing::warn!(user = %self.user, "the session with the coordination service was lost: opening again");
+            self.forget();
+        }
+        owner.filter(|_| !deposed)
     }
 
     fn tell_opening(

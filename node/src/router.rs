@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures::future::BoxFuture;
-use locking::NodeId;
+use locking::{NodeId, Standing};
 use model::AccountId;
 use rpc::peer::{Channel, Channels};
 use rpc::relay::{self, CarryError, Declined, Open, Pipe};
@@ -97,6 +97,16 @@ pub trait Owners: Send + Sync + 'static {
         _to: NodeId,
     ) -> BoxFuture<'static, Result<BTreeSet<u16>, String>> {
         Box::pin(std::future::ready(Err(NOTHING_TO_GIVE.to_owned())))
+    }
+
+    /// What this node may show when it has no lease. Not blocking.
+    fn standing(&self) -> Standing {
+        Standing::Held
+    }
+
+    /// Tells when [`standing`](Self::standing) has changed; `None`: it never does.
+    fn standings(&self) -> Option<watch::Receiver<Standing>> {
+        None
     }
 }
 
@@ -227,6 +237,22 @@ impl Router {
         self.owners.give_away(buckets, to).await
     }
 
+    pub fn standing(&self) -> Standing {
+        self.owners.standing()
+    }
+
+    pub fn standings(&self) -> Option<watch::Receiver<Standing>> {
+        self.owners.standings()
+    }
+
+    /// Whether the account has another owner than that. Nobody has, as long as that is being found out or the site has no
+    /// majority: then sessions stay where they are.
+    fn has_moved(&self, account: AccountId, was: Owner) -> bool {
+        let owner = self.owners.owner(account);
+        // Asked after the owner, who is nobody from the moment at which the lease ends.
+        owner != was && (owner != Owner::Nobody || !self.standing().keeps_sessions())
+    }
+
     /// Waits until this node, too, sees that the bucket has another owner.
     pub async fn left(&self, bucket: u16, until: Instant) {
         let account = any_account(bucket);
@@ -332,15 +358,27 @@ impl Router {
 
 /// Ends sessions whose account gets another owner, for as long as the node lives.
 pub async fn end_moved(router: Router, live: Arc<Live>) {
-    let mut version = router.version();
-    while version.changed().await.is_ok() {
+    let (mut version, mut standings) = (router.version(), router.standings());
+    loop {
+        tokio::select! {
+            known = version.changed() => if known.is_err() { return },
+            () = changed(standings.as_mut()) => {}
+        }
         version.borrow_and_update();
-        let ended = live.end_moved(|account| router.owner(account));
+        let ended = live.end_moved(|account, was| router.has_moved(account, was));
         if ended > 0 {
             tracing::info!(sessions = ended, "sessions end: their accounts have other owners");
         }
         // Owners change in bursts: a look at all sessions serves many changes.
         tokio::time::sleep(BURST).await;
+    }
+}
+
+/// Never, where nothing is watched.
+pub async fn changed(standings: Option<&mut watch::Receiver<Standing>>) {
+    let Some(standings) = standings else { return std::future::pending().await };
+    if standings.changed().await.is_err() {
+        std::future::pending::<()>().await;
     }
 }
 

@@ -252,6 +252,7 @@ async fn start_locking(config: &Config, fs: &Arc<dyn Fs>, peers: Option<locking:
     }
     options.peers = peers;
     options.ballast = options.peers.is_some();
+    options.frozen_read_max = config.cluster.frozen_read_max;
     // Where other machines can write, what lies there counts only as far as it was witnessed.
     options.found_anew = volume::kind(&config.mail.root, config.cluster.member.0.len())? == Volume::Private;
     let locking = Locking::start(options).await.context("the coordination service cannot start")?;

@@ -2,7 +2,7 @@
 
 use std::sync::atomic::AtomicU64;
 
-use locking::Status;
+use locking::{Standing, Status};
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
@@ -25,6 +25,7 @@ pub struct ByBound {
 pub struct SiteMetrics {
     ready: Gauge,
     lease_held: Gauge,
+    frozen: Gauge,
     buckets_owned: Gauge,
     log_last: Gauge,
     log_applied: Gauge,
@@ -47,6 +48,8 @@ impl SiteMetrics {
             "1 while this node's lease lets it change anything",
             self.lease_held.clone(),
         );
+        let frozen = "1 while sessions read on without a lease";
+        registry.register("frozen_read_only", frozen, self.frozen.clone());
         registry.register(
             "buckets_owned",
             "Buckets that this node owns, of 65536",
@@ -97,11 +100,12 @@ impl SiteMetrics {
         );
     }
 
-    pub(crate) fn update(&self, status: &Status, lease: bool, ready: bool) {
+    pub(crate) fn update(&self, status: &Status, lease: bool, standing: Standing, ready: bool) {
         let wide = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
         let (group, counters) = (&status.group, &status.counters);
         self.ready.set(i64::from(ready));
         self.lease_held.set(i64::from(lease));
+        self.frozen.set(i64::from(standing == Standing::Frozen));
         self.buckets_owned.set(wide(status.buckets as u64));
         let last = group.last_log.unwrap_or(0);
         let applied = group.last_applied.unwrap_or(0);

@@ -222,6 +222,7 @@ fn keys_that_contradict_each_other_are_refused() {
         &["does not know it"],
     );
     refused("[cluster]\nlease = \"10m\"\n", 2, &["duration from 1s to 60s"]);
+    refused("[cluster]\nfrozen_read_max = \"1h\"\n", 2, &["at most 10m"]);
     refused("[replication]\nslot = 16\n", 2, &["0 to 15"]);
     refused("[auth]\nfailure_delay = \"20s\"\n", 2, &["failure_delay_max"]);
     refused("[limits]\nrecipients = 0\n", 2, &["1 to 100000"]);

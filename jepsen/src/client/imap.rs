@@ -57,11 +57,16 @@ pub struct Selected {
 pub struct Imap {
     wire: Wire,
     tag: u32,
+    frozen: bool,
 }
+
+/// With these words the server says that what follows may be behind, and with those that it is not any more.
+const FROZEN: &str = "Read-only for now";
+const THAWED: &str = "Read-only no more";
 
 impl Imap {
     pub fn connect(address: SocketAddr, patience: Duration) -> Result<Self> {
-        let mut imap = Self { wire: Wire::connect(address, patience)?, tag: 0 };
+        let mut imap = Self { wire: Wire::connect(address, patience)?, tag: 0, frozen: false };
         let line = imap.logical_line()?;
         match line.strip_prefix(b"* ").and_then(status).map(|status| status.kind) {
             Some(Kind::Ok | Kind::Preauth) => Ok(imap),
@@ -78,6 +83,21 @@ impl Imap {
 
     pub fn wire(&mut self) -> &mut Wire {
         &mut self.wire
+    }
+
+    /// Whether the server has said that what it shows may be behind.
+    pub fn is_frozen(&self) -> bool {
+        self.frozen
+    }
+
+    /// An untagged response, and what it means for those behind it.
+    fn untagged(&mut self, bytes: &[u8]) -> Result<Untagged> {
+        let one = untagged(bytes)?;
+        if let Untagged::Status(status) = &one {
+            let said = |words: &str| status.kind == Kind::Ok && status.text.starts_with(words);
+            self.frozen = said(FROZEN) || self.frozen && !said(THAWED);
+        }
+        Ok(one)
     }
 
     /// Sends one command and waits for its end. An answer other than OK is an error.
@@ -102,7 +122,7 @@ impl Imap {
         loop {
             let line = self.logical_line()?;
             if let Some(rest) = line.strip_prefix(b"* ") {
-                seen.push(untagged(rest)?);
+                seen.push(self.untagged(rest)?);
                 continue;
             }
             let tagged = line.strip_prefix(tag.as_bytes()).and_then(|rest| rest.strip_prefix(b" "));
@@ -226,7 +246,7 @@ impl Imap {
     pub fn idle_hear(&mut self) -> Result<Untagged> {
         let line = self.logical_line()?;
         let rest = line.strip_prefix(b"* ").ok_or_else(|| Failure::Broken(shown(&line)))?;
-        untagged(rest)
+        self.untagged(rest)
     }
 
     pub fn idle_end(&mut self, tag: &str) -> Result<Reply> {
@@ -253,4 +273,32 @@ fn literal_at_end(line: &[u8]) -> Option<usize> {
     let inside = line.strip_suffix(b"}")?;
     let open = inside.iter().rposition(|byte| *byte == b'{')?;
     std::str::from_utf8(inside.get(open + 1..)?).ok()?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+    use std::net::TcpListener;
+
+    use super::*;
+
+    #[test]
+    fn a_mark_holds_for_what_comes_behind_it_until_it_is_taken_away() {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let address = listener.local_addr().expect("bound");
+        let server = std::thread::spawn(move || {
+            let (mut stream, _) = listener.accept().expect("a client");
+            let said = "* OK ready\r\n* OK [ALERT] Buy more disks\r\nt1 OK done\r\n* OK [ALERT] Read-only for now: x\r\n\
+                        t2 OK done\r\n* OK Still here\r\nt3 OK done\r\n* OK Read-only no more: x\r\nt4 OK done\r\n";
+            stream.write_all(said.as_bytes()).expect("taken");
+            stream
+        });
+        let mut client = Imap::connect(address, Duration::from_secs(10)).expect("a greeting");
+        let marked = [1, 2, 3, 4].map(|_| {
+            client.command("NOOP").expect("an answer");
+            client.is_frozen()
+        });
+        assert_eq!(marked, [false, true, true, false]);
+        drop(server.join());
+    }
 }

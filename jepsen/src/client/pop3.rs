@@ -5,6 +5,9 @@ use std::time::Duration;
 
 use super::{Failure, Result, Wire, shown};
 
+/// Stands in answers of a server that may be behind, and lets nothing be changed.
+pub const FROZEN: &str = "read-only for now";
+
 #[derive(Debug)]
 pub struct Pop3 {
     wire: Wire,
@@ -85,30 +88,30 @@ impl Pop3 {
 
     /// A message; every line ends in CRLF, also one that did not.
     pub fn retr(&mut self, number: u32) -> Result<Vec<u8>> {
-        self.multiline(&format!("RETR {number}"))
+        self.multiline(&format!("RETR {number}")).map(|(_, message)| message)
     }
 
-    /// The header of a message.
-    pub fn top(&mut self, number: u32) -> Result<Vec<u8>> {
+    /// What the server says of it, and the header of a message.
+    pub fn top(&mut self, number: u32) -> Result<(String, Vec<u8>)> {
         self.multiline(&format!("TOP {number} 0"))
     }
 
-    fn multiline(&mut self, command: &str) -> Result<Vec<u8>> {
-        self.command(command)?;
+    fn multiline(&mut self, command: &str) -> Result<(String, Vec<u8>)> {
+        let told = self.command(command)?;
         let mut message = Vec::new();
         for line in self.lines()? {
             message.extend_from_slice(&line);
             message.extend_from_slice(b"\r\n");
         }
-        Ok(message)
+        Ok((told, message))
     }
 
     pub fn delete(&mut self, number: u32) -> Result<()> {
         self.command(&format!("DELE {number}")).map(drop)
     }
 
-    /// Ends the session; deletions happen here.
-    pub fn quit(mut self) -> Result<()> {
-        self.command("QUIT").map(drop)
+    /// Ends the session; deletions happen here. Returns what the server says of it.
+    pub fn quit(mut self) -> Result<String> {
+        self.command("QUIT")
     }
 }

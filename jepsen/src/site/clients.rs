@@ -16,7 +16,7 @@ use std::time::Duration;
 use super::{Work, node::Node};
 use crate::client::imap::{Imap, Selected};
 use crate::client::lmtp::Lmtp;
-use crate::client::pop3::Pop3;
+use crate::client::pop3::{FROZEN, Pop3};
 use crate::client::{Failure, Result};
 use crate::dice::Dice;
 use crate::history::{Op, Outcome, Place, Recorder};
@@ -268,7 +268,7 @@ impl Worker<'_> {
         let mut imap = node.imap(account, patience)?;
         let mut begun = self.arena.recorder.now_us();
         let selected = imap.select("INBOX")?;
-        self.selected(account, begun, &selected);
+        self.selected(account, begun, &selected, imap.is_frozen());
         let session = self.arena.session();
         let looks = if self.dice.once_in(3) { self.dice.between(5, 40) } else { 1 };
         for look in 1..=looks {
@@ -282,7 +282,8 @@ impl Worker<'_> {
                 locked(&self.arena.places).insert((account, token.clone()), place.clone());
                 self.told(account, begun, Outcome::Ok, Op::Met { token, place });
             }
-            self.told(account, begun, Outcome::Ok, Op::Counters { session, frozen: false, counters });
+            let frozen = imap.is_frozen();
+            self.told(account, begun, Outcome::Ok, Op::Counters { session, frozen, counters });
             self.rest(50, 300);
             if look == looks || !self.arena.working() {
                 break;
@@ -293,10 +294,10 @@ impl Worker<'_> {
         imap.logout()
     }
 
-    fn selected(&self, account: usize, begun: u64, selected: &Selected) {
+    fn selected(&self, account: usize, begun: u64, selected: &Selected, frozen: bool) {
         let (uidvalidity, uidnext, modseq) = (selected.uidvalidity, selected.uidnext, selected.modseq);
         let mailbox = "INBOX".to_owned();
-        let op = Op::Glance { frozen: false, mailbox, uidvalidity, uidnext, modseq };
+        let op = Op::Glance { frozen, mailbox, uidvalidity, uidnext, modseq };
         self.told(account, begun, Outcome::Ok, op);
     }
 
@@ -310,7 +311,7 @@ impl Worker<'_> {
         let mut imap = node.imap(account, patience)?;
         let begun = self.arena.recorder.now_us();
         let selected = imap.select("INBOX")?;
-        self.selected(account, begun, &selected);
+        self.selected(account, begun, &selected, imap.is_frozen());
         for _ in 0..self.dice.between(1, 12) {
             let Some((token, uid)) = self.some_message(account, selected.uidvalidity) else { break };
             let mark = self.marks.entry((account, token.clone())).or_default();
@@ -361,7 +362,8 @@ impl Worker<'_> {
         let begun = self.arena.recorder.now_us();
         let verdict = pop3.quit();
         // Refused means that some are left (RFC 1939 §6), not which.
-        let outcome = if verdict.is_ok() { Outcome::Ok } else { Outcome::Info };
+        let certain = verdict.as_ref().is_ok_and(|told| !told.contains(FROZEN));
+        let outcome = if certain { Outcome::Ok } else { Outcome::Info };
         self.told(account, begun, outcome, Op::Quit { session });
         for token in marked {
             locked(&self.arena.places).remove(&(account, token.clone()));
@@ -377,9 +379,9 @@ impl Worker<'_> {
         let mut marked = Vec::new();
         for (number, _) in pop3.uidl()?.into_iter().take(12) {
             let begun = self.arena.recorder.now_us();
-            let head = pop3.top(number)?;
+            let (told, head) = pop3.top(number)?;
             let token = token_of(&head).ok_or_else(|| Failure::Broken("TOP without token".to_owned()))?;
-            self.told(account, begun, Outcome::Ok, Op::MaildropAnswered { session });
+            self.answered(account, begun, session, &told);
             if self.dice.once_in(2) {
                 let begun = self.arena.recorder.now_us();
                 pop3.delete(number)?;
@@ -390,10 +392,17 @@ impl Worker<'_> {
         for _ in 0..self.dice.below(15) {
             self.rest(50, 150);
             let begun = self.arena.recorder.now_us();
-            pop3.command("NOOP")?;
-            self.told(account, begun, Outcome::Ok, Op::MaildropAnswered { session });
+            let told = pop3.command("NOOP")?;
+            self.answered(account, begun, session, &told);
         }
         Ok(marked)
+    }
+
+    /// A session that has its maildrop was answered. One that the server marks as perhaps behind may have it no longer.
+    fn answered(&self, account: usize, begun: u64, session: u64, told: &str) {
+        if !told.contains(FROZEN) {
+            self.told(account, begun, Outcome::Ok, Op::MaildropAnswered { session });
+        }
     }
 }
 

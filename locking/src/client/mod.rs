@@ -8,6 +8,7 @@
 mod batch;
 mod buckets;
 mod counters;
+mod frozen;
 mod holdings;
 mod map;
 
@@ -36,6 +37,7 @@ use crate::lease::{Lease, Length};
 use crate::peer::message::Change;
 use crate::raft::log::LogOptions;
 use crate::server::{ChangeError, GroupStatus, NoAnswer, Site, StartError, Voter, VoterOptions};
+use crate::standing::{self, Standing};
 use crate::state::State;
 
 /// Before a node that starts asks for its session again.
@@ -64,6 +66,8 @@ pub struct Options {
     pub ballast: bool,
     /// A node alone whose state is lost may found the service anew, although nothing is witnessed then.
     pub found_anew: bool,
+    /// How long sessions may be shown what counted when the lease ended, while the site has no majority; zero: not at all.
+    pub frozen_read_max: Duration,
 }
 
 impl Options {
@@ -82,6 +86,7 @@ impl Options {
             peers: None,
             ballast: false,
             found_anew: true,
+            frozen_read_max: Duration::ZERO,
         }
     }
 }
@@ -138,6 +143,9 @@ struct Inner {
     length: Length,
     tenure: Arc<Mutex<Tenure>>,
     sessions: watch::Sender<SessionId>,
+    /// What may be shown without a lease; `None` for a node alone.
+    standing: Option<Mutex<standing::Watch>>,
+    standings: watch::Sender<Standing>,
     holdings: Arc<Holdings>,
     /// About sessions. One at a time, so that the service's memory of answers always covers the one under way.
     requests: tokio::sync::Mutex<Requests>,
@@ -178,6 +186,7 @@ impl Locking {
     /// several nodes it returns when a majority is up; the door in the options is served meanwhile.
     pub async fn start(options: Options) -> Result<Self, StartError> {
         let members = options.peers.as_ref().map(|site| site.members.clone()).unwrap_or_default();
+        let frozen_read_max = options.frozen_read_max;
         let voters = VoterOptions {
             copy: options.local_copy.then(|| options.state_dir.join("applied")),
             state_dir: options.state_dir,
@@ -193,7 +202,7 @@ impl Locking {
             found_anew: options.found_anew,
         };
         let voter = Arc::new(Voter::start(voters.clone()).await?);
-        match Self::start_on(&voter, &voters, members).await {
+        match Self::start_on(&voter, &voters, members, frozen_read_max).await {
             Ok(locking) => Ok(locking),
             Err(error) => {
                 voter.shutdown().await;
@@ -206,6 +215,7 @@ impl Locking {
         voter: &Arc<Voter>,
         options: &VoterOptions,
         members: BTreeMap<u8, String>,
+        frozen_read_max: Duration,
     ) -> Result<Self, StartError> {
         let mut keepers: Vec<Arc<Voter>> =
             voter.start_shards(options).await?.into_iter().map(Arc::new).collect();
@@ -240,6 +250,8 @@ impl Locking {
             incarnation: config.map_or(0, |config| config.incarnation),
             length: options.lease,
             sessions,
+            standing: options.peers.as_ref().map(|_| Mutex::new(standing::Watch::new(frozen_read_max))),
+            standings: watch::Sender::new(Standing::Held),
             tenure,
             holdings,
             requests: tokio::sync::Mutex::new(requests),
@@ -248,6 +260,9 @@ impl Locking {
             tasks: Mutex::new(following),
         });
         lock(&inner.tasks).push(tokio::spawn(renew(Arc::downgrade(&inner), options.lease)));
+        if inner.standing.is_some() {
+            lock(&inner.tasks).push(tokio::spawn(frozen::follow(Arc::downgrade(&inner))));
+        }
         Ok(Self(inner))
     }
 

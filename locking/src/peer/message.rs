@@ -219,6 +219,8 @@ pub(crate) enum Ask {
         marks: Marks,
     },
     Change(Change),
+    /// Who leads, as far as this node has just heard? Answered by everybody.
+    Leader,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -238,6 +240,7 @@ pub(crate) enum Reply {
     Again(String),
     /// It will not be carried out, and this is why.
     Failed(String),
+    Leader(Option<u8>),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -26,7 +26,7 @@ impl Core {
         self.ended.borrow().is_some() || self.raft.metrics().borrow_watched().running_state.is_err()
     }
 
-    async fn send(&self, to: u8, ask: &Ask, deadline: Duration) -> Reply {
+    pub(super) async fn send(&self, to: u8, ask: &Ask, deadline: Duration) -> Reply {
         if !self.voters.contains(&to) {
             let membership = self.reader.membership();
             let known = membership.nodes().find(|(id, _)| node_of(**id) == to);
@@ -48,12 +48,7 @@ impl Core {
 
     /// Any other node, another one each time.
     fn somebody(&self) -> Option<u8> {
-        let membership = self.reader.membership();
-        let members = membership.nodes().map(|(id, _)| node_of(*id));
-        let mut others: Vec<u8> = members.chain(self.voters.iter().copied()).collect();
-        others.sort_unstable();
-        others.dedup();
-        others.retain(|other| *other != self.node);
+        let others = self.others();
         let turn: usize = rand::random_range(0..others.len().max(1));
         others.get(turn).copied()
     }
@@ -80,6 +75,7 @@ impl Core {
                 | Reply::Renewed { .. }
                 | Reply::Join(_)
                 | Reply::Changed
+                | Reply::Leader(_)
                 | Reply::Again(_)
                 | Reply::Failed(_)) => return reply,
             }
@@ -103,6 +99,7 @@ impl Core {
                     | Reply::Renewed { .. }
                     | Reply::Join(_)
                     | Reply::Changed
+                    | Reply::Leader(_)
                     | Reply::Failed(_)),
                 ) => return Ok(reply),
                 Ok(Reply::NotLeader(_)) => "nobody leads".to_owned(),
@@ -200,8 +197,10 @@ fn answer_in(reply: Reply) -> Result<Answer, Failure> {
         Reply::Answer(answer) => Ok(answer),
         Reply::Again(why) | Reply::Failed(why) => Err(Failure::Again(why)),
         Reply::NotLeader(_) => Err(Failure::Again("the leader has changed".to_owned())),
-        other @ (Reply::Index(_) | Reply::Renewed { .. } | Reply::Join(_) | Reply::Changed) => {
-            Err(Failure::Again(format!("unexpected reply {other:?}")))
-        }
+        other @ (Reply::Index(_)
+        | Reply::Renewed { .. }
+        | Reply::Join(_)
+        | Reply::Changed
+        | Reply::Leader(_)) => Err(Failure::Again(format!("unexpected reply {other:?}"))),
     }
 }

@@ -11,9 +11,10 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use openraft::async_runtime::watch::WatchReceiver;
-use openraft::raft::SnapshotResponse;
+use openraft::raft::{AppendEntriesResponse, SnapshotResponse};
 use serde::de::DeserializeOwned;
 
+use super::around::Followed;
 use super::leader::{Order, Watch};
 use super::life::Life;
 use crate::command::NodeId;
@@ -60,6 +61,7 @@ pub(crate) struct Core {
     pub(super) order: tokio::sync::Mutex<Order>,
     pub(super) begun: tokio::sync::Notify,
     pub(super) watch: std::sync::Mutex<Option<Watch>>,
+    pub(super) followed: std::sync::Mutex<Option<Followed>>,
     pub(super) changing: tokio::sync::Mutex<()>,
     pub(super) incoming: std::sync::Mutex<Option<Incoming>>,
     /// Names what this voter itself proposes.
@@ -161,7 +163,11 @@ impl Core {
             }
             Kind::Append => {
                 let request = self.open(from, kind, &payload)?;
-                answered(self.raft.append_entries(request).await)
+                let taken = self.raft.append_entries(request).await;
+                if taken.as_ref().is_ok_and(|taken| !matches!(taken, AppendEntriesResponse::HigherVote(_))) {
+                    self.follows(from);
+                }
+                answered(taken)
             }
             Kind::Vote => {
                 let request = self.open(from, kind, &payload)?;

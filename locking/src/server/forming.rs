@@ -249,6 +249,7 @@ impl Newcomer<'_> {
                     | Reply::Index(_)
                     | Reply::Renewed { .. }
                     | Reply::Changed
+                    | Reply::Leader(_)
                     | Reply::Again(_)
                     | Reply::Failed(_),
                 )

@@ -173,6 +173,7 @@ impl Core {
             Ask::Renew { session } => {
                 self.renew_here(session).await.map(|(index, live)| Reply::Renewed { index, live })
             }
+            Ask::Leader => Ok(Reply::Leader(self.known_leader())),
             Ask::Join { node, store, marks } => self.join_here(node, store, marks).await.map(Reply::Join),
             Ask::Change(change) => {
                 // It goes on when the asker hangs up: half a change helps nobody.

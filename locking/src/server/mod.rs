@@ -6,6 +6,7 @@
 //! - The log stays short: a snapshot follows after so many entries or bytes, and what it covers is purged.
 //! - It takes part only as whom it is ([`forming`]).
 
+mod around;
 mod asking;
 mod core;
 mod disk;
@@ -316,6 +317,7 @@ impl Voter {
             order: tokio::sync::Mutex::default(),
             begun: tokio::sync::Notify::new(),
             watch: std::sync::Mutex::new(None),
+            followed: std::sync::Mutex::new(None),
             changing: tokio::sync::Mutex::new(()),
             incoming: std::sync::Mutex::new(None),
             client: rand::random(),
@@ -444,6 +446,11 @@ impl Voter {
     /// Renews a session with the leader. Returns whether it is live.
     pub async fn renew(&self, session: SessionId, within: Duration) -> Result<bool, NoAnswer> {
         self.core.renew(session, within).await
+    }
+
+    /// Whether anybody in the site, this node included, has just heard of a leader.
+    pub(crate) async fn look_around(&self, within: Duration) -> bool {
+        self.core.look_around(within).await
     }
 
     /// Sends a request to the leader, in the order of calls, and returns where its answer will arrive. `after` names

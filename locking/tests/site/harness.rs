@@ -29,6 +29,7 @@ pub(crate) struct Cluster {
     /// Groups that keep buckets.
     pub(crate) groups: u16,
     pub(crate) ballast: bool,
+    pub(crate) frozen_read_max: Duration,
 }
 
 /// What must hold in a site of one group, and in one whose buckets are kept by several others.
@@ -48,6 +49,7 @@ impl Cluster {
             floor: 0,
             groups: 1,
             ballast: false,
+            frozen_read_max: Duration::ZERO,
         }
     }
 
@@ -74,6 +76,7 @@ impl Cluster {
         options.local_copy = false;
         options.groups = self.groups;
         options.ballast = self.ballast;
+        options.frozen_read_max = self.frozen_read_max;
         options.lease = Length::new(self.lease).expect("a length");
         options.peers = Some(Site { members: self.members.clone(), peers, door });
         options

@@ -3,6 +3,7 @@
 mod disks;
 mod failover;
 mod forming;
+mod frozen;
 mod giving;
 mod groups;
 mod grpc;

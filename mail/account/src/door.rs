@@ -169,6 +169,9 @@ pub enum Refused {
     /// Our tenure ended before we began. Nothing was done.
     #[error("this node no longer owns the account")]
     Deposed,
+    /// The site has no majority, so that nothing can count (`locking.md` §8). Nothing was done.
+    #[error("the site has no majority")]
+    NoMajority,
     /// The disk failed before anything could be asked to be witnessed. Nothing was done.
     #[error("not stored: {0}")]
     NotStored(String),

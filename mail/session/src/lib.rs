@@ -127,6 +127,10 @@ pub enum Input<'a> {
     Leaving,
     /// It stays here after all.
     Staying,
+    /// The site has no majority: what counted is shown, perhaps not the latest, and nothing is changed. The client is told.
+    Frozen,
+    /// It has one again. Said at a command boundary alone: what comes after it is the latest.
+    Thawed,
     /// The operator, or another session, ended this one: say goodbye now.
     Kicked(&'static str),
 }

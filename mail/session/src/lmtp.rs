@@ -592,7 +592,7 @@ impl Session for Lmtp {
             }
             Input::Stopping => self.stopping = true,
             // A transaction asks for each recipient's owner by itself.
-            Input::Leaving | Input::Staying => {}
+            Input::Leaving | Input::Staying | Input::Frozen | Input::Thawed => {}
             Input::Kicked(why) => {
                 self.abandon();
                 self.goodbye("Ended by the operator", Closing::Kicked(why));

@@ -47,6 +47,9 @@ pub fn imap(refused: &Refused, is_target: bool) -> Option<ImapNo> {
         Refused::Deposed => {
             (Some(Code::Unavailable), "Account has moved to another node, try again".to_owned())
         }
+        Refused::NoMajority => {
+            (Some(Code::Unavailable), "Read-only for now, nothing was done, try again".to_owned())
+        }
         Refused::NotStored(_) => (Some(Code::Unavailable), "Storage failed, nothing was done".to_owned()),
         Refused::Unavailable(_) => (Some(Code::Unavailable), "Account is not available now".to_owned()),
         Refused::Unknown => return None,
@@ -67,6 +70,7 @@ pub fn lmtp(refused: &Refused) -> LmtpReply {
         Refused::OverQuota { .. } => (552, "5.2.2", "Quota exceeded".to_owned()),
         Refused::NoSpace(_) => (452, "4.3.1", "No space left for mail".to_owned()),
         Refused::Deposed => (451, "4.3.2", "Account has moved to another node, try again".to_owned()),
+        Refused::NoMajority => (451, "4.3.2", "Read-only for now, try again".to_owned()),
         Refused::NotStored(_) => (451, "4.3.0", "Storage failed, try again".to_owned()),
         Refused::Unavailable(_) => (451, "4.2.1", "Account is not available now, try again".to_owned()),
         Refused::Unknown => (451, "4.3.0", "Not known to be stored, try again".to_owned()),
@@ -101,6 +105,9 @@ pub fn pop3(refused: &Refused) -> Option<Pop3Err> {
         Refused::Deposed => {
             (Some(pop3::Code::SysTemp), "Account has moved to another node, try again".to_owned())
         }
+        Refused::NoMajority => {
+            (Some(pop3::Code::SysTemp), "Read-only for now, nothing was removed, try again".to_owned())
+        }
         Refused::NotStored(_) => {
             (Some(pop3::Code::SysTemp), "Storage failed, nothing was removed".to_owned())
         }
@@ -123,8 +130,8 @@ mod tests {
 
     #[test]
     fn reasons_that_pass_are_temporary_everywhere() {
-        for refused in [Refused::Deposed, Refused::NotStored(String::new()), Refused::NoSpace(String::new())]
-        {
+        let full = Refused::NoSpace(String::new());
+        for refused in [Refused::Deposed, Refused::NoMajority, Refused::NotStored(String::new()), full] {
             assert_eq!(imap(&refused, true).unwrap().code, Some(Code::Unavailable));
             assert_eq!(lmtp(&refused).code / 100, 4);
             assert_eq!(pop3(&refused).unwrap().code, Some(pop3::Code::SysTemp));

@@ -131,7 +131,9 @@ impl From<Refused> for Failure {
             Refused::CannotDo { .. } => Exit::Data,
             Refused::BadName(_) => Exit::Usage,
             Refused::NotStored(_) => Exit::Disk,
-            Refused::Deposed | Refused::Unknown | Refused::Unavailable(_) => Exit::TryAgain,
+            Refused::Deposed | Refused::NoMajority | Refused::Unknown | Refused::Unavailable(_) => {
+                Exit::TryAgain
+            }
         };
         Self::new(exit, refused.to_string())
     }

@@ -8,6 +8,7 @@
 
 mod deliveries;
 mod ends;
+mod frozen;
 mod moves;
 mod sessions;
 mod site;

@@ -20,6 +20,11 @@ pub(crate) struct Site {
 }
 
 pub(crate) fn site() -> Site {
+    site_with(|_| {})
+}
+
+/// A site whose nodes are configured otherwise.
+pub(crate) fn site_with(configure: impl Fn(&mut Config)) -> Site {
     let tree = tempfile::tempdir().unwrap();
     let ca = pki::make_ca().unwrap();
     let mut prepared = Vec::new();
@@ -29,6 +34,7 @@ pub(crate) fn site() -> Site {
         let mut config = configuration(&ca, id, directory.path());
         config.mail.root = tree.path().join("mail");
         config.limits.drain_timeout = Duration::from_secs(3);
+        configure(&mut config);
         prepare_directories(&config, None).unwrap();
         let sockets = Sockets::bind(&config, None).unwrap();
         let peer: SocketAddr = sockets.peer.as_ref().unwrap().local_addr().unwrap();

@@ -370,7 +370,7 @@ impl Worker<'_> {
         let (count, _) = pop3.stat()?;
         let mut taken = Vec::new();
         for number in 1..=count.min(2) {
-            let Some(message) = unless_refused(pop3.top(number))? else { continue };
+            let Some((_, message)) = unless_refused(pop3.top(number))? else { continue };
             pop3.delete(number)?;
             let token = token_of(&message).ok_or_else(|| Failure::Broken("TOP without token".to_owned()))?;
             taken.push(token);

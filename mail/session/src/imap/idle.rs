@@ -114,8 +114,27 @@ impl Imap {
         self.bye(Some(&Code::Unavailable), reason, Closing::Kicked(reason));
     }
 
+    /// The site has no majority: what is said from now on is marked, before any of it. Where a response has begun there is
+    /// no place for the mark, and the client is disconnected.
+    pub(super) fn freeze(&mut self) {
+        if self.user.is_none() {
+            return;
+        }
+        if !self.out.may_begin() {
+            self.out.discard();
+            return self.end(Closing::Kicked("read-only, in the middle of a response"));
+        }
+        let mut mark = bytes::BytesMut::new();
+        codec::imap::Encoder::new(&mut mark, super::NAMES).untagged(
+            Status::Ok,
+            Some(&Code::Alert),
+            super::FROZEN,
+        );
+        self.out.begin_with(mark);
+    }
+
     /// Whether an unfinished FETCH response has begun.
-    fn is_amid_line(&self) -> bool {
+    pub(super) fn is_amid_line(&self) -> bool {
         match self.running.as_ref().map(|running| &running.what) {
             Some(What::Fetch(fetch)) => fetch.is_amid_line(),
             _ => false,

@@ -62,6 +62,11 @@ const KEEPALIVE: Duration = Duration::from_secs(120);
 /// Names travel in modified UTF-7: neither UTF8=ACCEPT nor IMAP4rev2 is offered.
 const NAMES: NameEncoding = NameEncoding::ModifiedUtf7;
 
+/// What marks all that follows as perhaps not the latest. RFC 3501 §7.1: an ALERT "MUST be presented to the user".
+pub const FROZEN: &str = "Read-only for now: what you see may be out of date, and cannot be changed";
+/// What ends that.
+pub const THAWED: &str = "Read-only no more: what you see is the latest again";
+
 /// What the operator may set.
 #[derive(Clone, Copy, Debug)]
 pub struct Options {
@@ -578,6 +583,8 @@ impl Session for Imap {
             Input::Stopping => self.stopping = true,
             Input::Leaving => self.leaving = true,
             Input::Staying => self.leaving = false,
+            Input::Frozen => self.freeze(),
+            Input::Thawed => self.untagged(Status::Ok, None, THAWED),
             Input::Kicked(reason) => self.kicked(reason),
         }
         self.pump();
@@ -589,7 +596,11 @@ impl Session for Imap {
         }
         // Handing output out made room for more.
         self.pump();
-        self.out.poll()
+        let output = self.out.poll();
+        if output.is_none() {
+            self.out.all_said(!self.is_amid_line());
+        }
+        output
     }
 
     fn deadline(&self) -> Option<Instant> {

@@ -3,6 +3,8 @@
 //! Invariants
 //! - Of the output handed to the driver at most [`OUTPUT_HIGH`] octets are under way before `Drained`.
 //! - A long answer is not built: it waits as a [`Lazy`] that writes a few kilobytes whenever there is room.
+//! - A response may begin with what is handed out next if nothing was handed out since all was said, and no response was
+//!   under way then.
 //! - Questions do not wait for output; output, the change to TLS and the end of the connection keep their order.
 
 use std::collections::VecDeque;
@@ -35,6 +37,8 @@ pub(super) struct Out {
     /// Octets handed out since the driver last said that all have left.
     under_way: usize,
     last_ticket: u64,
+    /// What was handed out last did not end a response.
+    amid: bool,
 }
 
 impl Out {
@@ -109,6 +113,23 @@ impl Out {
         self.asks.push_back((ticket, question));
     }
 
+    /// Nothing more is handed out now. If that is all there is, whether a response may begin there.
+    pub(super) fn all_said(&mut self, may_begin: bool) {
+        if self.pieces.is_empty() {
+            self.amid = !may_begin;
+        }
+    }
+
+    /// Whether a response may begin with what is handed out next.
+    pub(super) fn may_begin(&self) -> bool {
+        !self.amid
+    }
+
+    /// Says this before all that waits.
+    pub(super) fn begin_with(&mut self, text: BytesMut) {
+        self.pieces.push_front(Piece::Text(text));
+    }
+
     pub(super) fn drained(&mut self) {
         self.under_way = 0;
     }
@@ -174,6 +195,7 @@ impl Out {
             self.pieces.push_front(Piece::Octets(octets));
         }
         self.under_way += now.len();
+        self.amid = true;
         Some(Output::Send(now))
     }
 }

@@ -37,6 +37,9 @@ const COMMAND_ROOM: usize = 8 * 1024;
 const MISTAKES_BEFORE_LOGIN_MAX: u32 = 5;
 const MISTAKES_AFTER_LOGIN_MAX: u32 = 20;
 
+/// Stands in answers that may be out of date.
+pub const FROZEN: &str = "read-only for now";
+
 /// What the operator may set.
 #[derive(Clone, Debug)]
 pub struct Options {
@@ -79,6 +82,8 @@ pub struct Pop3 {
     stopping: bool,
     /// Another node is to go on with this session: no command is begun.
     leaving: bool,
+    /// The site has no majority: nothing is removed, and another session may have the maildrop elsewhere.
+    frozen: bool,
     /// The account as it was last seen while leaving.
     latest: Option<Arc<Snapshot>>,
     closed: bool,
@@ -144,6 +149,7 @@ impl Pop3 {
             hung_up: false,
             stopping: false,
             leaving: false,
+            frozen: false,
             latest: None,
             closed: false,
         }
@@ -152,6 +158,13 @@ impl Pop3 {
     fn ok(&mut self, text: impl Into<String>) {
         self.tally.end("ok");
         Status::ok(text).encode(&mut self.out);
+    }
+
+    /// Where the text is free (RFC 1939 §3): POP3 has no other place to say that what it shows may be out of date.
+    fn ok_marked(&mut self, text: String) {
+        let space = if text.is_empty() { "" } else { ", " };
+        let mark = if self.frozen { format!("{space}{FROZEN}") } else { String::new() };
+        self.ok(text + &mark);
     }
 
     fn err(&mut self, code: Option<Code>, text: impl Into<String>) {
@@ -195,6 +208,18 @@ impl Pop3 {
             self.closed = true;
             self.state = State::Commands;
             self.push(Output::Close(closing));
+        }
+    }
+
+    /// What is said from now on is marked. What was to be said before, and was not sent, can be marked no more: the client is
+    /// disconnected.
+    fn freeze(&mut self) {
+        self.frozen = true;
+        let unsent = self.queue.iter().any(|output| matches!(output, Output::Send(_)));
+        if unsent || !self.out.is_empty() {
+            self.queue.clear();
+            self.out.clear();
+            self.close(Closing::Kicked("read-only, in the middle of an answer"));
         }
     }
 
@@ -300,15 +325,18 @@ impl Pop3 {
             Command::Uidl(number) => self.uidl(number),
             Command::Retr(number) => self.retrieve(number, None),
             Command::Top { message, lines } => self.retrieve(message, Some(lines)),
+            Command::Dele(_) if self.frozen => {
+                self.err(Some(Code::SysTemp), "Read-only for now, nothing is removed, try again");
+            }
             Command::Dele(number) => match self.maildrop.delete(number) {
                 Ok(()) => self.ok(format!("Message {number} deleted")),
                 Err(missing) => self.err(None, missing),
             },
-            Command::Noop => self.ok(""),
+            Command::Noop => self.ok_marked(String::new()),
             Command::Rset => {
                 self.maildrop.reset();
                 let (count, octets) = self.maildrop.left();
-                self.ok(format!("Maildrop has {count} messages ({octets} octets)"));
+                self.ok_marked(format!("Maildrop has {count} messages ({octets} octets)"));
             }
             Command::Capa => self.capabilities(),
             Command::Quit => self.update(),
@@ -322,7 +350,7 @@ impl Pop3 {
     fn update(&mut self) {
         let uids = self.maildrop.deleted();
         let Some(mailbox) = self.maildrop.mailbox().filter(|_| !uids.is_empty()) else {
-            self.ok("Bye");
+            self.ok_marked("Bye".to_owned());
             return self.close(Closing::LoggedOut);
         };
         let expunge = door::Request::Expunge { mailbox, which: door::Expunge::Exactly(uids) };
@@ -429,6 +457,8 @@ impl Session for Pop3 {
             Input::Stopping => self.stopping = true,
             Input::Leaving => self.leaving = true,
             Input::Staying => (self.leaving, self.latest) = (false, None),
+            Input::Frozen => self.freeze(),
+            Input::Thawed => self.frozen = false,
             Input::Kicked(why) => self.goodbye("This session was ended", Closing::Kicked(why)),
         }
         self.advance();

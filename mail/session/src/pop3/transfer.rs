@@ -175,8 +175,8 @@ impl Pop3 {
         }
         if !std::mem::replace(&mut sending.begun, true) {
             match sending.top {
-                Some(_) => self.ok(""),
-                None => self.ok(format!("{} octets", sending.size)),
+                Some(_) => self.ok_marked(String::new()),
+                None => self.ok_marked(format!("{} octets", sending.size)),
             }
         }
         let part = match &mut sending.top {

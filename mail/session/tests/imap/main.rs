@@ -7,6 +7,7 @@ mod append;
 mod chunks;
 mod copy;
 mod fetch;
+mod frozen;
 mod handover;
 mod idle;
 mod limits;

@@ -8,6 +8,7 @@ mod append;
 mod chunks;
 mod copy;
 mod fetch;
+mod frozen;
 mod handover;
 mod idle;
 mod limits;

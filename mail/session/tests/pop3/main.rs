@@ -4,6 +4,7 @@
 #![expect(clippy::wildcard_enum_match_arm, reason = "what the protocol never asks is a failed test")]
 
 mod failures;
+mod frozen;
 mod handover;
 mod login;
 mod moves;

@@ -76,7 +76,7 @@ impl Core {
     }
 
     /// Has a voter stand as if the leader itself had asked it to, so that nobody minds how lately that was heard.
-    async fn have_stand(&self, heir: RaftId, vote: Vote) {
+    pub(super) async fn have_stand(&self, heir: RaftId, vote: Vote) {
         let request = TransferLeaderRequest::<TypeConfig>::new(vote, heir, None);
         if heir == self.id {
             if let Err(error) = self.raft.handle_transfer_leader(request).await {

@@ -149,6 +149,26 @@ async fn a_change_of_leader_shortens_no_lease() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_heir_that_does_not_hear_of_it_at_first_leads_all_the_same() {
+    let cluster = Cluster::of_three(24).await;
+    let leader = cluster.leader(&[]).await;
+    let (heir, other) = (leader % 3 + 1, (leader + 1) % 3 + 1);
+    let epoch = granted(cluster.node(other), 5).await;
+    cluster.wires.cut(leader, heir);
+    let told = tokio::spawn({
+        let leads = cluster.node(leader).clone();
+        async move { leads.change(Change::TransferLeader { node: heir }).await }
+    });
+    // Shorter than an heir waits before it stands because nothing is heard.
+    sleep(Duration::from_millis(300)).await;
+    cluster.wires.heal();
+    timeout(LONG, told).await.expect("in time").expect("no panic").expect("it leads");
+    assert_eq!(cluster.leader(&[]).await, heir);
+    cluster.node(other).witness(5, epoch, SUBKEY, value("v"), 1).await.expect("and takes what comes");
+    cluster.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn lost_and_late_replies_double_nothing() {
     let cluster = Cluster::of_three(13).await;
     let leader = cluster.leader(&[]).await;

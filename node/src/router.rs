@@ -168,11 +168,18 @@ pub struct Router {
     /// `None`: a node without peers.
     channels: Option<Channels>,
     metrics: Arc<Metrics>,
+    /// Nothing is learnt about owners any more.
+    closed: watch::Sender<bool>,
 }
 
 impl Router {
     pub fn new(owners: Arc<dyn Owners>, channels: Option<Channels>, metrics: Arc<Metrics>) -> Self {
-        Self { owners, channels, metrics }
+        Self { owners, channels, metrics, closed: watch::Sender::new(false) }
+    }
+
+    /// This node stops without a majority: it hears of no owner any more, and whoever waits for one has waited enough.
+    pub fn close(&self) {
+        self.closed.send_replace(true);
     }
 
     pub fn owner(&self, account: AccountId) -> Owner {
@@ -215,7 +222,7 @@ impl Router {
         }
         let mut version = self.owners.version();
         while self.owners.to_hand_over().iter().any(|(wanted, _)| *wanted == bucket) {
-            if !wait(&mut version, until).await {
+            if !self.wait(&mut version, until).await {
                 return;
             }
         }
@@ -259,7 +266,7 @@ impl Router {
         let mut version = self.owners.version();
         while !matches!(self.owners.owner(account), Owner::Node(_)) {
             version.borrow_and_update();
-            if matches!(self.owners.owner(account), Owner::Node(_)) || !wait(&mut version, until).await {
+            if matches!(self.owners.owner(account), Owner::Node(_)) || !self.wait(&mut version, until).await {
                 return;
             }
         }
@@ -279,7 +286,7 @@ impl Router {
                 Owner::Node(node) => return Ok(Place::Node(node)),
                 Owner::Nobody => self.owners.wanted(account),
             }
-            if !wait(&mut version, until).await {
+            if !self.wait(&mut version, until).await {
                 return Err(NotCarried::Unavailable("no node owns the account now".into()));
             }
         }
@@ -348,7 +355,17 @@ impl Router {
     pub async fn look_again(&self, until: Instant) -> bool {
         let mut version = self.owners.version();
         version.borrow_and_update();
-        wait(&mut version, until.min(time::now() + LOOK_AGAIN)).await || time::now() < until
+        let heard = self.wait(&mut version, until.min(time::now() + LOOK_AGAIN)).await;
+        heard || (!*self.closed.borrow() && time::now() < until)
+    }
+
+    /// Waits for news. False: the time is over first, or there is no news any more.
+    async fn wait(&self, version: &mut watch::Receiver<u64>, until: Instant) -> bool {
+        let mut closed = self.closed.subscribe();
+        tokio::select! {
+            news = tokio::time::timeout_at(until.into(), version.changed()) => matches!(news, Ok(Ok(()))),
+            _ = closed.wait_for(|closed| *closed) => false,
+        }
     }
 
     pub fn count_retry(&self, kind: &'static str) {
@@ -384,15 +401,6 @@ pub async fn changed(standings: Option<&mut watch::Receiver<Standing>>) {
 
 pub fn unknown_node(node: u8) -> String {
     format!("no [[cluster.member]] says where node {node} is")
-}
-
-/// Waits for news. False: the time is over first.
-async fn wait(version: &mut watch::Receiver<u64>, until: Instant) -> bool {
-    match tokio::time::timeout_at(until.into(), version.changed()).await {
-        Ok(Ok(())) => true,
-        // Whoever knew is gone: nothing will change any more.
-        Ok(Err(_)) | Err(_) => false,
-    }
 }
 
 #[cfg(test)]
@@ -437,6 +445,24 @@ mod tests {
 
     fn account(user: &str) -> AccountId {
         AccountId::derive("test", user, 0)
+    }
+
+    #[tokio::test]
+    async fn nobody_waits_for_an_owner_at_a_node_that_hears_of_none_any_more() {
+        let told = Arc::new(Told::default());
+        let router = Router::new(told.clone(), None, Metrics::new());
+        let ada = account("ada");
+        told.set(ada, Owner::Nobody);
+        let later = time::now() + Duration::from_secs(600);
+        let (place, ()) = tokio::join!(router.place(ada, later), async {
+            tokio::task::yield_now().await;
+            router.close();
+        });
+        assert!(matches!(place, Err(NotCarried::Unavailable(_))));
+        assert!(!router.look_again(later).await);
+        told.set(ada, Owner::Node(2));
+        assert_eq!(router.place(ada, later).await, Ok(Place::Node(2)), "what is known is known");
+        assert!(time::now() < later - Duration::from_secs(500));
     }
 
     #[tokio::test]

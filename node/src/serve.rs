@@ -223,7 +223,8 @@ impl Node {
         let confirmed = tokio::time::timeout(MAJORITY_WAIT, voter.confirm()).await;
         if !matches!(confirmed, Ok(Ok(()))) {
             tracing::warn!("no majority of the site answers: this node stops without handing anything over");
-            return voter.shutdown().await;
+            voter.shutdown().await;
+            return self.running.services.router.close();
         }
         let left = self.running.services.give_away().await;
         if left > 0 {

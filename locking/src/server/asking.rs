@@ -91,6 +91,10 @@ impl Core {
         until: Instant,
     ) -> Result<Reply, NoAnswer> {
         loop {
+            // A voter that has stopped asks nobody: what it would be granted it could not follow.
+            if self.is_stopped() {
+                return Err(NoAnswer(STOPPED.to_owned()));
+            }
             let attempt = attempt.min(until.saturating_duration_since(Instant::now()));
             let why = match tokio::time::timeout(attempt, self.ask_once(&ask, attempt)).await {
                 Ok(
@@ -106,9 +110,6 @@ impl Core {
                 Ok(Reply::Again(why)) => why,
                 Err(_) => format!("nothing within {attempt:?}"),
             };
-            if self.is_stopped() {
-                return Err(NoAnswer(STOPPED.to_owned()));
-            }
             if Instant::now() + RETRY_EVERY >= until {
                 return Err(NoAnswer(why));
             }

@@ -309,11 +309,15 @@ impl Core {
         self.incoming.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
-    /// Waits until entries up to this one are applied here.
+    /// Waits until entries up to this one are applied here. False: the time is over, or this voter has stopped.
     pub(super) async fn applied_to(&self, index: u64, within: Duration) -> bool {
         let mut applied = self.reader.applied();
         let reached = applied.wait_for(|applied| applied.is_some_and(|applied| applied >= index));
-        matches!(tokio::time::timeout(within, reached).await, Ok(Ok(_)))
+        let mut ended = self.ended.subscribe();
+        tokio::select! {
+            reached = tokio::time::timeout(within, reached) => matches!(reached, Ok(Ok(_))),
+            _ = ended.wait_for(Option::is_some) => false,
+        }
     }
 }
 

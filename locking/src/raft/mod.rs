@@ -12,6 +12,8 @@ pub mod network;
 pub mod snapshot;
 pub mod store;
 
+use futures::FutureExt as _;
+use futures::future::BoxFuture;
 use openraft::type_config::alias;
 
 openraft::declare_raft_types!(
@@ -30,3 +32,14 @@ pub type StoredMembership = alias::StoredMembershipOf<TypeConfig>;
 pub type SnapshotMeta = alias::SnapshotMetaOf<TypeConfig>;
 pub type Snapshot = alias::SnapshotOf<TypeConfig, snapshot::SnapshotFile>;
 pub type Raft = openraft::Raft<TypeConfig, machine::Machine>;
+
+/// Runs a call of the library to its end, also when whoever waits for it gives up.
+///
+/// A call that finds the core gone takes over the wait for its end. Dropped in the middle of that, it leaves the library in a
+/// state in which it panics at every later call (0.10.0-alpha.37, `RaftInner::join_core_task`). `None`: there is no end.
+pub fn to_the_end<T: Send + 'static>(
+    call: impl Future<Output = T> + Send + 'static,
+) -> BoxFuture<'static, Option<T>> {
+    let running = tokio::spawn(call);
+    async move { running.await.ok() }.boxed()
+}

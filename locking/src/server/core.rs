@@ -14,6 +14,7 @@ use openraft::async_runtime::watch::WatchReceiver;
 use openraft::raft::{AppendEntriesResponse, SnapshotResponse};
 use serde::de::DeserializeOwned;
 
+use super::STOPPED;
 use super::around::Followed;
 use super::leader::{Order, Watch};
 use super::life::Life;
@@ -28,7 +29,7 @@ use crate::raft::machine::Reader;
 use crate::raft::network::Network;
 use crate::raft::snapshot::{SnapshotFile, Snapshots};
 use crate::raft::store::LogReader;
-use crate::raft::{Raft, Snapshot};
+use crate::raft::{Raft, Snapshot, to_the_end};
 use crate::state::State;
 
 /// How long another member may take to say what it understands.
@@ -163,7 +164,9 @@ impl Core {
             }
             Kind::Append => {
                 let request = self.open(from, kind, &payload)?;
-                let taken = self.raft.append_entries(request).await;
+                let raft = self.raft.clone();
+                let taken = to_the_end(async move { raft.append_entries(request).await }).await;
+                let taken = taken.ok_or(STOPPED)?;
                 if taken.as_ref().is_ok_and(|taken| !matches!(taken, AppendEntriesResponse::HigherVote(_))) {
                     self.follows(from);
                 }
@@ -171,15 +174,21 @@ impl Core {
             }
             Kind::Vote => {
                 let request = self.open(from, kind, &payload)?;
-                answered(self.raft.vote(request).await)
+                let raft = self.raft.clone();
+                let said = to_the_end(async move { raft.vote(request).await }).await;
+                answered(said.ok_or(STOPPED)?)
             }
             Kind::PreVote => {
                 let request = self.open(from, kind, &payload)?;
-                answered(self.raft.pre_vote(request).await)
+                let raft = self.raft.clone();
+                let said = to_the_end(async move { raft.pre_vote(request).await }).await;
+                answered(said.ok_or(STOPPED)?)
             }
             Kind::TransferLeader => {
                 let request = self.open(from, kind, &payload)?;
-                answered(self.raft.handle_transfer_leader(request).await)
+                let raft = self.raft.clone();
+                let said = to_the_end(async move { raft.handle_transfer_leader(request).await }).await;
+                answered(said.ok_or(STOPPED)?)
             }
             Kind::Snapshot => {
                 let frame: Frame<Chunk> = decode(kind, &payload)?;
@@ -274,8 +283,9 @@ impl Core {
         if inside != meta {
             return Err(format!("snapshot {inside} came under the name {meta}"));
         }
-        let installed = self.raft.install_full_snapshot(vote, Snapshot { meta, snapshot: whole }).await;
-        let SnapshotResponse { vote } = installed.map_err(|error| error.to_string())?;
+        let (raft, snapshot) = (self.raft.clone(), Snapshot { meta, snapshot: whole });
+        let installed = to_the_end(async move { raft.install_full_snapshot(vote, snapshot).await }).await;
+        let SnapshotResponse { vote } = installed.ok_or(STOPPED)?.map_err(|error| error.to_string())?;
         reply(&ChunkTaken::Done(vote))
     }
 

@@ -22,7 +22,7 @@ use crate::command::{Answer, Command, NodeId, Proposal, Refusal, Request, Reques
 use crate::lease::Renewals;
 use crate::marks::Marks;
 use crate::peer::message::{Ask, Join, RaftId, Reply, node_of, raft_id};
-use crate::raft::TypeConfig;
+use crate::raft::{TypeConfig, to_the_end};
 use crate::state::{SessionState, State};
 
 /// How long a request waits for the one before it.
@@ -97,8 +97,10 @@ impl Core {
             if after.is_none_or(|after| last.is_some_and(|last| last >= after)) {
                 let (responder, pending): (WriteResponderOf<TypeConfig>, _) =
                     ProgressResponder::complete_only();
-                let write = self.raft.write(Proposal(Arc::clone(request))).responder(responder);
-                write.with_leader(term).await.map_err(|_| Not::Running)?;
+                let (raft, proposal) = (self.raft.clone(), Proposal(Arc::clone(request)));
+                let write =
+                    async move { raft.write(proposal).responder(responder).with_leader(term).await.is_ok() };
+                to_the_end(write).await.filter(|begun| *begun).ok_or(Not::Running)?;
                 order.last.insert(client, last.map_or(seq, |last| last.max(seq)));
                 drop(order);
                 self.begun.notify_waiters();
@@ -121,11 +123,13 @@ impl Core {
     /// Has a quorum confirm that this node leads, and returns up to where a reader must have applied (L-RS7).
     pub(super) async fn read_index_here(&self) -> Result<u64, Not> {
         self.term().ok_or(Not::Leader)?;
-        let confirmed = self.raft.get_read_linearizer(ReadPolicy::ReadIndex);
+        let raft = self.raft.clone();
+        let confirmed = to_the_end(async move { raft.get_read_linearizer(ReadPolicy::ReadIndex).await });
         match tokio::time::timeout(CONFIRM_MAX, confirmed).await {
-            Ok(Ok(linearizer)) => Ok(linearizer.read_log_id().index()),
-            Ok(Err(error)) if self.term().is_some() => Err(Not::Now(error.to_string())),
-            Ok(Err(_)) => Err(Not::Leader),
+            Ok(Some(Ok(linearizer))) => Ok(linearizer.read_log_id().index()),
+            Ok(Some(Err(error))) if self.term().is_some() => Err(Not::Now(error.to_string())),
+            Ok(Some(Err(_))) => Err(Not::Leader),
+            Ok(None) => Err(Not::Running),
             Err(_) => Err(Not::Now("no quorum in time".to_owned())),
         }
     }

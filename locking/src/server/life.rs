@@ -22,7 +22,7 @@ use crate::command::{Answer, Command, NodeId, Refusal, Request, RequestId};
 use crate::marks::{Mark, Marks};
 use crate::peer::message::{Hello, Here, Kind, Remembered, decode};
 use crate::peer::{Behind, Peers};
-use crate::raft::coding;
+use crate::raft::{coding, to_the_end};
 use crate::state::State;
 
 const BYTES_MAX: u64 = 64 << 10;
@@ -192,7 +192,8 @@ impl Core {
     pub(super) async fn end(&self, why: String) {
         tracing::error!(%why, "this voter stops");
         self.ended.send_replace(Some(why));
-        if let Err(error) = self.raft.shutdown().await {
+        let raft = self.raft.clone();
+        if let Some(Err(error)) = to_the_end(async move { raft.shutdown().await }).await {
             tracing::warn!(%error, "the coordination service did not stop cleanly");
         }
     }

@@ -11,12 +11,12 @@ use std::time::Duration;
 use openraft::async_runtime::watch::WatchReceiver;
 use openraft::{BasicNode, ChangeMembers, Instant};
 
-use super::RETRY_EVERY;
 use super::core::{Core, other_store};
 use super::leader::{CONFIRM_MAX, Not};
+use super::{RETRY_EVERY, STOPPED};
 use crate::command::{Command, NodeId};
 use crate::peer::message::{Change, Hello, Here, Kind, RaftId, decode, node_of, raft_id};
-use crate::raft::coding;
+use crate::raft::{coding, to_the_end};
 use crate::state::{SessionState, State};
 
 const LOOK_MAX: Duration = Duration::from_millis(400);
@@ -221,10 +221,12 @@ impl Core {
     }
 
     async fn agree(&self, change: ChangeMembers<u64, BasicNode>) -> Changed {
-        let agreed = self.raft.change_membership(change, false);
+        let raft = self.raft.clone();
+        let agreed = to_the_end(async move { raft.change_membership(change, false).await });
         match tokio::time::timeout(CHANGE_MAX, agreed).await {
-            Ok(Ok(_)) => Ok(Ok(())),
-            Ok(Err(error)) => Ok(Err(error.to_string())),
+            Ok(Some(Ok(_))) => Ok(Ok(())),
+            Ok(Some(Err(error))) => Ok(Err(error.to_string())),
+            Ok(None) => Ok(Err(STOPPED.to_owned())),
             Err(_) => Ok(Err(format!("no quorum has agreed in {CHANGE_MAX:?}; try again when it is back"))),
         }
     }
@@ -249,7 +251,9 @@ impl Core {
             return Ok(());
         }
         let vote = self.raft.metrics().borrow_watched().vote;
-        self.raft.trigger().transfer_leader(to).await.map_err(|error| error.to_string())?;
+        let raft = self.raft.clone();
+        let told = to_the_end(async move { raft.trigger().transfer_leader(to).await }).await;
+        told.ok_or(STOPPED)?.map_err(|error| error.to_string())?;
         let leads = async {
             while !self.sees_leading(to).await {
                 // The library says it once. Unheard, it would end with whoever first finds this leader silent.

@@ -48,7 +48,7 @@ use crate::raft::machine::{Machine, Reader};
 use crate::raft::network::Network;
 use crate::raft::snapshot::Snapshots;
 use crate::raft::store::{LogReader, LogStore};
-use crate::raft::{LogId, Raft, TypeConfig};
+use crate::raft::{LogId, Raft, TypeConfig, to_the_end};
 
 /// A snapshot is made after this many entries, or this many bytes of log, whichever comes first,
 const SNAPSHOT_ENTRIES: u64 = 10_000;
@@ -534,7 +534,9 @@ impl Voter {
 
     /// Makes a snapshot now, and purges what it covers.
     pub async fn snapshot(&self) -> Result<(), NoAnswer> {
-        self.core.raft.trigger().snapshot().await.map_err(|error| NoAnswer(error.to_string()))
+        let raft = self.core.raft.clone();
+        let begun = to_the_end(async move { raft.trigger().snapshot().await }).await;
+        begun.ok_or_else(|| NoAnswer(STOPPED.to_owned()))?.map_err(|error| NoAnswer(error.to_string()))
     }
 
     /// Lets another node lead, if this one does and another can. For a process that is about to stop.
@@ -552,7 +554,8 @@ impl Voter {
     /// Stops, and returns when nothing is written any more.
     pub async fn shutdown(&self) {
         self.leave();
-        if let Err(error) = self.core.raft.shutdown().await {
+        let raft = self.core.raft.clone();
+        if let Some(Err(error)) = to_the_end(async move { raft.shutdown().await }).await {
             tracing::warn!(%error, "the coordination service did not stop cleanly");
         }
         let threads = self.threads.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take();
@@ -716,7 +719,8 @@ async fn housekeep(raft: Raft, log: LogReader, snapshots: Arc<Snapshots>) {
             continue;
         }
         tried_at = Some(applied);
-        if let Err(error) = raft.trigger().snapshot().await {
+        let begun = raft.clone();
+        if let Some(Err(error)) = to_the_end(async move { begun.trigger().snapshot().await }).await {
             tracing::debug!(%error, "no snapshot, the coordination service has stopped");
             return;
         }

@@ -16,7 +16,7 @@ use openraft::raft::{TransferLeaderRequest, TransferLeaderResponse, VoteRequest,
 use super::Voter;
 use super::core::Core;
 use crate::peer::message::{Kind, RaftId, node_of};
-use crate::raft::{LogId, TypeConfig, Vote};
+use crate::raft::{LogId, TypeConfig, Vote, to_the_end};
 
 /// How long the others may take to say how long their logs are.
 const ANSWER_MAX: Duration = Duration::from_millis(200);
@@ -68,7 +68,8 @@ impl Core {
     async fn last_of(&self, id: RaftId, vote: Vote) -> Option<Option<LogId>> {
         let request = VoteRequest::<TypeConfig>::new(vote, None);
         let answer: VoteResponse<TypeConfig> = if id == self.id {
-            self.raft.pre_vote(request).await.ok()?
+            let raft = self.raft.clone();
+            to_the_end(async move { raft.pre_vote(request).await }).await?.ok()?
         } else {
             self.network().call(id, Kind::PreVote, &request, ANSWER_MAX).await.ok()?
         };
@@ -79,7 +80,9 @@ impl Core {
     pub(super) async fn have_stand(&self, heir: RaftId, vote: Vote) {
         let request = TransferLeaderRequest::<TypeConfig>::new(vote, heir, None);
         if heir == self.id {
-            if let Err(error) = self.raft.handle_transfer_leader(request).await {
+            let raft = self.raft.clone();
+            let stands = to_the_end(async move { raft.handle_transfer_leader(request).await }).await;
+            if let Some(Err(error)) = stands {
                 tracing::debug!(%error, "this voter does not stand");
             }
             return;

@@ -166,7 +166,7 @@ pub fn try_out(fs: &dyn Fs, asked: &Asked<'_>, report: &mut Report) {
             delegation::run(fs, &scratch.directory, &count, report);
         }
     }
-    scratch.clear();
+    scratch.clear(asked.thorough);
 }
 
 fn table(path: &str) -> Option<String> {
@@ -197,10 +197,14 @@ impl<'a> Scratch<'a> {
         }
     }
 
-    /// Takes everything away again, and the directories above as long as nothing else is in them.
-    pub(crate) fn clear(self) {
+    /// Takes everything away again, and if asked to the directories above as long as nothing else is in them. A node that
+    /// starts lets those be: others start at the same moment, and believe for half a minute in what they have seen there.
+    pub(crate) fn clear(self, above: bool) {
         if let Err(error) = remove_all(self.fs, &self.directory) {
             tracing::warn!("{} stays behind: {error}", self.directory.display());
+        }
+        if !above {
+            return;
         }
         let above = self.directory.ancestors().skip(1).take_while(|above| *above != self.root);
         for directory in above {

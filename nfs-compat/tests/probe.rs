@@ -229,3 +229,10 @@ fn a_node_that_waits_in_vain_takes_its_files_away() {
     party.give_up(&fs).unwrap();
     assert!(fs.read_dir(Path::new("/mail")).unwrap().is_empty());
 }
+
+#[test]
+fn a_node_that_starts_lets_the_directories_be_that_others_have_seen() {
+    let fs = SimFs::new(5);
+    assert_eq!(codes(&tried_as(&fs, false)), []);
+    assert!(fs.read_dir(&Path::new("/mail").join(INSIDE)).unwrap().is_empty(), "its own is gone");
+}

@@ -29,9 +29,13 @@ pub struct Unfit(pub String);
 pub fn examine_at_start(config: &Config) -> Result<(), Unfit> {
     let fs = DiskFs::new();
     let name = format!("start-{}-{}", config.node.id, std::process::id());
-    let mut report = look(&fs, &config.mail.root, &name, false);
+    let mut report = Report::default();
     report.findings.extend(served_before(&fs, config));
     report.findings.extend(state_on_network(config));
+    // Nothing is tried, and so written, in a directory that is not the tree.
+    if report.findings.is_empty() {
+        report = look(&fs, &config.mail.root, &name, false);
+    }
     for finding in &report.findings {
         let (code, root) = (finding.code, config.mail.root.display());
         match finding.severity {

@@ -23,6 +23,7 @@ use rpc::pki::{self, Pair};
 use rpc::tls::{NodeTls, Pems};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::task::JoinHandle;
 use tokio_rustls::TlsAcceptor;
 
 use crate::admin;
@@ -89,7 +90,7 @@ pub struct Doors {
 }
 
 impl Doors {
-    /// Serves peers until `ended`. Returns the address that they use.
+    /// Serves peers until `ended`. Returns the address that they use, and what ends when it is free again.
     pub fn serve(
         &self,
         socket: std::net::TcpListener,
@@ -97,7 +98,7 @@ impl Doors {
         tls: &NodeTls,
         metrics: &Arc<Metrics>,
         ended: &watch::Receiver<bool>,
-    ) -> Result<SocketAddr> {
+    ) -> Result<(SocketAddr, JoinHandle<()>)> {
         let listener = TcpListener::from_std(socket)?;
         let address = listener.local_addr()?;
         let site = &config.cluster.site;
@@ -105,12 +106,12 @@ impl Doors {
         let commands = rpc::admin::peer_service(site, Arc::clone(&self.admin));
         let routes = routes(site, &self.relay).add_service(coordination).add_service(commands);
         let (tls, metrics, ended) = (tls.clone(), Arc::clone(metrics), ended.clone());
-        tokio::spawn(async move {
+        let serving = tokio::spawn(async move {
             if let Err(error) = serve(listener, tls, routes, metrics, ended).await {
                 tracing::error!("no other node can reach this one: {error:#}");
             }
         });
-        Ok(address)
+        Ok((address, serving))
     }
 }
 

@@ -24,6 +24,7 @@ use rpc::tls::NodeTls;
 use store::spool::Spool;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
+use tokio::task::JoinHandle;
 
 use crate::asking::Services;
 use crate::bind::{self, Sockets};
@@ -151,6 +152,8 @@ pub struct Node {
     /// Sessions that other nodes carry here are to end, too.
     close: watch::Sender<bool>,
     end: watch::Sender<bool>,
+    /// Listens to other nodes.
+    peers: Option<JoinHandle<()>>,
     pool: Arc<Pool>,
 }
 
@@ -180,7 +183,7 @@ impl Node {
         let doors = Doors::default();
         let peers =
             sockets.peer.take().map(|socket| doors.serve(socket, &config, &node_tls, &metrics, &ended));
-        let peer_address = peers.transpose()?;
+        let (peer_address, peers) = peers.transpose()?.unzip();
         let locking = start_locking(&config, &own, ownership.site(&node_tls, &config, &doors)).await?;
         let balances = matches!(ownership, Ownership::OfMembers) && config.cluster.member.0.len() > 1;
         let channels = peer::channels(node_tls.clone(), &config);
@@ -198,7 +201,7 @@ impl Node {
         let phases = Phases { stopping, closing, ended };
         let mut addresses = listen(&running, sockets, &doors, &phases).await?;
         addresses.extend(peer_address.map(|address| ("peer".to_owned(), address)));
-        Ok(Self { running, addresses, stop, close, end, pool })
+        Ok(Self { running, addresses, stop, close, end, peers, pool })
     }
 
     /// Stops: running commands end, everything is durable and written back.
@@ -208,8 +211,12 @@ impl Node {
         self.close.send_replace(true);
         drain(&self.running).await;
         self.running.services.registry.stop().await;
-        self.end.send_replace(true);
+        // While peers still reach it: of two nodes that are left of three, neither leads without the other's answers.
         self.running.locking.shutdown().await;
+        self.end.send_replace(true);
+        if let Some(peers) = self.peers {
+            peers.await?;
+        }
         tokio::task::spawn_blocking(move || self.pool.stop()).await?;
         Ok(())
     }
